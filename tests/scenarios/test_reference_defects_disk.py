@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from put_into_the_ledger import Patch, after, is_seen, put
 
-from tornpage.ledger.disk import connections, rows, schema
+from tornpage.ledger import ledger as ledger_module
+from tornpage.ledger.disk import connections, rows, schema, wal
 from tornpage.ledger.disk import database as database_module
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.disk.transaction import TouchedRow, Transaction
+from tornpage.ledger.errors import StoreTooOld
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
@@ -46,6 +49,23 @@ def create_what_is_missing(path: Path) -> None:
 
 def copy_what_may_be_copied(self: Any, _kind: str = "PASSIVE", checkpoint: Any = Database.checkpoint) -> Any:
     return checkpoint(self)
+
+
+def refuse_as_too_old(require: Any = connections.require_sqlite) -> None:
+    try:
+        require()
+    except StoreTooOld:
+        raise StoreTooOld("SQLite is too old") from None
+
+
+def resolve_by_variable(given: Any) -> Path:
+    variable = os.environ.get(files_module.STATE_DIR_VARIABLE)
+    is_by_variable = given is None and variable is not None
+    return Path(str(variable)) if is_by_variable else files_module.resolve_state_dir(given)
+
+
+def add_in_own_order(content: bytes, sums: tuple[int, int], _order: str, add: Any = wal._add) -> Any:
+    return add(content, sums, sys.byteorder)
 
 
 def migrate_as_first_seen(connection: Any) -> int:
@@ -129,6 +149,11 @@ def with_one_more_scope(patch: pytest.MonkeyPatch) -> None:
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "an old SQLite is refused without the version that is needed": (
+        put(connections, "require_sqlite", refuse_as_too_old), outside.openings),
+    "an empty variable is the current directory": (
+        put(ledger_module, "resolve_state_dir", resolve_by_variable), outside.typed_options),
+    "a log of the other byte order is none": (put(wal, "_add", add_in_own_order), outside.typed_options),
     "a row of another's hand is not put in order": (
         lambda patch: patch.setattr(rows.TASKS, "_normalise", None), circumstances.contradicting_rows),
     "what is wide stays wide": (put(files_module, "tighten", lambda _: None), outside.openings),

@@ -72,9 +72,14 @@ def snapshot_in_order(snapshot: Snapshot) -> Snapshot:
     return Snapshot(tasks, snapshot.deliveries, snapshot.quarantined)
 
 
-def replace_and_forget(self: Any, content: bytes, replacing: Any = JsonSnapshotStore._replace) -> None:
-    replacing(self, content)
+def save_and_forget(self: Any, snapshot: Any, save: Any = JsonSnapshotStore.save_snapshot) -> None:
+    save(self, snapshot)
     self._unreadable = ([], [])
+
+
+def close_unhealed(self: Any, close: Any = plain.PlainBackend.close) -> None:
+    self.save_owed = False
+    close(self)
 
 
 def load_and_keep(self: Any, load: Any = RegistryEngine._load_memory) -> None:
@@ -124,7 +129,10 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an audit of another store is of rows put in order": (
         after(plain.PlainBackend, "load_raw", snapshot_in_order),
         outside.snapshots),
-    "what can't be read is kept once": (put(JsonSnapshotStore, "_replace", replace_and_forget), outside.snapshots),
+    "what can't be read is kept once": (put(JsonSnapshotStore, "save_snapshot", save_and_forget), outside.snapshots),
+    "a method is offered that is None": (put(plain, "offers", hasattr), outside.odd_stores),
+    "what is owed at the end stays so": (
+        put(plain.PlainBackend, "close", close_unhealed), outside.odd_stores),
     "a snapshot leaves rows in their places": (
         put(sqlite_store, "_in_place", lambda present, wanted: {*present} & {*wanted}), outside.other_stores),
     "an owner's key is a prefix": (

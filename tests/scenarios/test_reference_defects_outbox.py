@@ -165,6 +165,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(Outbox, "_insert_or_ignore", know_by_any_key), messages.spoiled_messages),
     "a key is free whose message can't be read": (
         put(queue.MessageQueue, "_find_by_key", find_readable), messages.spoiled_messages),
+    "a permanent error is known by a longer text": (
+        put(outbox_rules, "PERMANENT_ERRORS", (*outbox_rules.PERMANENT_ERRORS[:6], "recipient is not a valid address",
+                                               *outbox_rules.PERMANENT_ERRORS[7:])), messages.permanent),
     "an age is cut to whole milliseconds": (put(queue, "math", SimpleNamespace(ceil=int)), messages.pruning),
     "JSON may be as deep as the stack": (put(rows, "refuse_deep", lambda *_: None), hands.deep_values),
     "attempts are counted beyond what can be stored": (

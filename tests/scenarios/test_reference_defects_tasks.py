@@ -55,6 +55,10 @@ def oldest_insertion_first(found: Iterable[Any]) -> list[Any]:
     return sorted(found, key=lambda task: task.created_at, reverse=True)
 
 
+def without_wording_of_acp(task: Any, wording: Any = creation._wording) -> Any:
+    return None if task.runtime == "acp" else wording(task)
+
+
 def without_label(task: Any) -> Any:
     return (None, task.task.strip() or None)
 
@@ -93,6 +97,10 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "done tasks alone notify by default": (
         put(creation, "default_notify_policy", lambda _: creation.NotifyPolicy.DONE_ONLY), tasks.parties),
     "the label is no part of a match": (put(creation, "_wording", without_label), tasks.same_run),
+    "of two acp tasks the older one matches": (put(creation, "_wording", without_wording_of_acp), tasks.same_run),
+    "one field stays blank": (
+        put(creation, "_FILLED_BY_MERGE", tuple(
+            one for one in creation._FILLED_BY_MERGE if one != "requester_agent_id")), tasks.same_run),
     "acp matches only exactly": (put(creation, "Runtime", type("_", (), {"ACP": "none"})), tasks.same_run),
     "a second create is not merged": (put(rules, "merge", lambda existing, _: existing), tasks.same_run),
     "an error names no argument": (

@@ -57,7 +57,7 @@ def _driver_error(raises: Mapping[str, Any]) -> Exception:
 
 
 class FailingStore:
-    """A store that lacks some of the optional methods.
+    """A store that lacks some of the optional methods; with `nones` it has None in their place.
 
     It fails at the first write after `fails` was set: before its work (``before``), after it (``after``), in one of
     these ways so that it can't be asked either (``gone``, ``gone after``), or so that the next write fails, too
@@ -65,8 +65,11 @@ class FailingStore:
     fails, too (``securing``).
     """
 
-    def __init__(self, store: Any, lacks: Iterable[str], raises: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, store: Any, lacks: Iterable[str], raises: Mapping[str, Any] | None, *, nones: bool = False
+    ) -> None:
         self._store = store
+        self._nones = nones
         self._raises = raises
         self._lacks = frozenset(lacks)
         self._is_gone = False
@@ -78,6 +81,8 @@ class FailingStore:
         self.handed: list[tuple[Snapshot, dict[str, Any], dict[str, Any]]] = []
 
     def __getattr__(self, name: str) -> Any:
+        if self._nones and name in self._lacks:
+            return None
         if name in self._lacks or name not in _METHODS:
             raise AttributeError(name)
         method = getattr(self._store, name)
@@ -138,6 +143,7 @@ def life_of_a_store(
     lacks: Iterable[str] = (),
     fails: Mapping[str, str] | None = None,
     raises: Mapping[str, Any] | None = None,
+    nones: bool = False,
     **parts: Any,
 ) -> list[Any]:
     """The answers, or errors, of calls on a ledger on such a store; then the state after a restart.
@@ -145,7 +151,7 @@ def life_of_a_store(
     `fails` gives the number of the call at which the store fails, and how; `raises` the driver's error, if any. The
     `parts` are further arguments of `Ledger.open`. A ``spoiled_row`` is no call: on SQLite it makes one unreadable.
     """
-    store, answers = FailingStore(store_of(kind, directory), lacks, raises), list[Any]()
+    store, answers = FailingStore(store_of(kind, directory), lacks, raises, nones=nones), list[Any]()
     names: list[str] = ["unnamed"]
     with contextlib.closing(Ledger.open(store=store, clock=clock, new_id=lambda: names[-1], **parts)) as ledger:
         for number, call in enumerate(calls):

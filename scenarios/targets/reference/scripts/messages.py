@@ -110,6 +110,15 @@ def permanent() -> Iterator[Action]:
         yield enqueue(f"n{number}")
         yield call("outbox.fail", message_id=f"n{number}", error=text)
     yield call("outbox.recover", cutoff=None)
+    # Each text of the specification by itself, a sign short at either end, and in a longer one.
+    for number, text in enumerate((
+        "no conversation reference found", "chat not found", "user not found", "bot was blocked by the user",
+        "forbidden: bot was kicked", "chat_id is empty", "recipient is not a valid",
+        "outbound not configured for channel",
+    )):  # fmt: skip
+        for kind, error in enumerate((text, text[:-1], text[1:], f"x{text}x")):
+            yield enqueue(f"e{number}{kind}")
+            yield call("outbox.fail", message_id=f"e{number}{kind}", error=error)
     for number, permanent in enumerate((True, False, None)):
         for text in ("chat not found", "reset"):
             name = f"p{number}{text[0]}"

@@ -185,6 +185,21 @@ def other_stores() -> Iterator[Action]:
         yield call("stores.life", kind="memory", calls=data, fails={"3": how, "4": "securing"})
 
 
+def odd_stores() -> Iterator[Action]:
+    """A store with None in the place of a method, and one that fails at the last call: its end makes up for it."""
+    calls = (
+        create("a", requester_origin=1), create("b"), call("tasks.start", task_id="a"),
+        call("tasks.set_delivery_state", task_id="b", last_notified_event_at=5), call("tasks.delete", task_id="b"),
+        call("tasks.list_fresh_for_owner", owner_key="main"), call("tasks.delete", task_id="a"),
+    )  # fmt: skip
+    for one in _OPTIONAL:
+        data = [within(each) for each in calls]
+        yield call("stores.life", kind="memory", lacks=[one], nones=True, calls=data)
+    for how in ("before", "after", "gone", "gone after", "twice", "twice after"):
+        data = [within(each) for each in calls[:3]]
+        yield call("stores.life", kind="memory", calls=data, fails={"2": how})
+
+
 def spoiled_stores() -> Iterator[Action]:
     """A row that can't be read, in a store of SQLite by the interface of any other one; each change saves it again."""
     good, bad = create("good", requester_origin=1), create("bad", requester_origin={"a": 1})
@@ -323,6 +338,7 @@ SCRIPTS: Final = (
     shown_ages,
     on_terminals,
     other_stores,
+    odd_stores,
     spoiled_stores,
     store_errors,
     snapshots,

@@ -45,6 +45,7 @@ def life(
     lacks: Iterable[str] = (),
     fails: Mapping[str, str] | None = None,
     raises: Mapping[str, Any] | None = None,
+    nones: bool = False,
 ) -> Outcome:
     """§2: the finest method that a store offers, else a projected copy; §0: a failed write changed nothing.
 
@@ -52,7 +53,7 @@ def life(
     does one that can't be secured. That is made up for at the next call, by each change (also where the store fails
     once more before it: ``securing``) and at the end. No runtime is asked, and no worker is known to work on a task.
     """
-    del lacks
+    del lacks, nones
     alone, now, answers = replace(world, controls={}, backs=frozenset()), State.of({}), list[Any]()
     is_secured: Any = True
     for number, call in enumerate(calls):
