@@ -27,10 +27,10 @@ def test_a_defect_is_met_within_some_thousand_steps_and_the_same_seed_meets_the_
 def test_every_call_of_the_specification_is_drawn_or_has_its_scripts() -> None:
     not_drawn = {
         "history.read", "history.get_session", "tasks.quarantined", "outbox.quarantined", "outbox.read", "workers.life",
-        "workers.work", "observers.life", "stores.life", "open.once", "open.snapshot", "open.too_old", "open.typed", "batch.nested",
+        "workers.work", "observers.life", "stores.life", "open.once", "open.snapshot", "open.typed", "batch.nested",
         "driver.pairs", "driver.interrupts", "driver.imports", "driver.openers", "driver.broken", "driver.switch",
         "files.openers", "files.workers", "files.twice", "threads.beside", "program.interrupted", "files.refused",
-        "open.unchecked", "scopes.left",
+        "open.unchecked", "open.too_old", "scopes.left",
         "driver.unfenced", "observers.follow", "outbox.pruned", "open.unwritten", "tasks.restore", "close",
     }  # fmt: skip
     assert set(ACTIONS).difference(NAMES) == not_drawn
