@@ -33,6 +33,7 @@ from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
 from tornpage.scenarios.model.beats_key import adds_one_key
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer, Oracle
@@ -512,12 +513,14 @@ class Trial:
             self._look_into_memory()
 
     def _carried(self, before: View, disk: View) -> str:
-        """The note where the small change has committed what a failed call had left in its transaction."""
-        changed = {key for key in before if disk.get(key) != before[key]} | (disk.keys() - before.keys())
+        """The note where the small change has written what a failed call had left in its transaction or in memory."""
+        changed = {key for key in before if disk.get(key, ABSENT) != before[key]} | (disk.keys() - before.keys())
         wanted = self._failed_at
-        if wanted is None or not any(wanted.get(key) == disk.get(key) != before.get(key) for key in changed):
+        if wanted is None or not any(
+            wanted.get(key, ABSENT) == disk.get(key, ABSENT) != before.get(key, ABSENT) for key in changed
+        ):
             return ""
-        return ": it committed the change of the failed call before it, whose transaction was still open"
+        return ": it wrote the change of the failed call before it, too, from an open transaction or from memory"
 
     def reopen(self) -> None:
         """Open again, with nothing armed: it has to work."""

@@ -6,6 +6,7 @@ the beginnings of such keys in `beat_touches`, and the rule is judged without th
 
 from collections.abc import Collection
 
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.target import View
 
 
@@ -18,4 +19,4 @@ def own_keys(view: View, touches: Collection[str]) -> View:
 def adds_one_key(before: View, after: View, touches: Collection[str] = ()) -> bool:
     """Whether the second view has exactly one key more, and the others as they were."""
     before, after = own_keys(before, touches), own_keys(after, touches)
-    return len(after) == len(before) + 1 and all(after.get(key) == value for key, value in before.items())
+    return len(after) == len(before) + 1 and all(after.get(key, ABSENT) == value for key, value in before.items())

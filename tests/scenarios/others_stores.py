@@ -356,6 +356,36 @@ class CountsThings(ShelfTarget):
         return {"items": connection.execute("SELECT count(*) FROM item").fetchone()[0]}
 
 
+class CountsLooks(ShelfTarget):
+    """Its view reads with a `get` that counts its hits, and shows them."""
+
+    class kind(Shelf):  # noqa: N801
+        schema = "CREATE TABLE IF NOT EXISTS item(key TEXT PRIMARY KEY, value, hits INTEGER NOT NULL DEFAULT 0)"
+
+        def put(self, key: str, value: object = 1) -> None:
+            self.db.execute("INSERT OR REPLACE INTO item(key, value) VALUES(?, ?)", (key, value))
+
+        def get(self, key: str) -> list[Any]:
+            self.db.execute("UPDATE item SET hits = hits + 1 WHERE key = ?", (key,))
+            return list(self.db.execute("SELECT value, hits FROM item WHERE key = ?", (key,)).fetchone())
+
+    def view(self, store: Any) -> Any:
+        return {key: store.get(key) for (key,) in store.db.execute("SELECT key FROM item").fetchall()}
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return {key: [value, hits] for key, value, hits in connection.execute("SELECT key, value, hits FROM item")}
+
+
+class SoundCountedLooks(CountsLooks):
+    """It counts them, too, and shows the values only."""
+
+    def view(self, store: Any) -> Any:
+        return {key: value for key, (value, _hits) in super().view(store).items()}
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return {key: value for key, (value, _hits) in super().rows(connection).items()}
+
+
 class BeginsWithAVersion(ShelfTarget):
     class kind(Shelf):  # noqa: N801
         def set_up(self) -> None:
@@ -511,6 +541,7 @@ SET_UP_ERRORS = {
     RefusedCall: "every-call-works",
     NoClose: "every-call-works",
     CountsThings: "one-key-per-thing",
+    CountsLooks: "looking-changes-nothing",
     BeginsWithAVersion: "an-empty-store-shows-an-empty-view",
     OneMemoryForAll: "each-directory-is-a-store-of-its-own",
     OneConnectionForAll: "each-directory-is-a-store-of-its-own",

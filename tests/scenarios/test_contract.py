@@ -106,6 +106,7 @@ def test_a_rule_that_is_broken_is_named(target: type, rule: str, home: Path) -> 
         others_stores.SoundPerCall,
         others_stores.SoundBeatTwoKeys,
         others_stores.SoundBeatHasItsOwnValues,
+        others_stores.SoundCountedLooks,
         others_stores.SoundReport,
         others_stores.SoundRefusal,
         others_stores.SoundSqlClock,

@@ -97,7 +97,7 @@ def test_the_next_call_commits_what_a_failed_one_has_left(kind: type[ShelfTarget
     with faults.install():
         Sweep(kind(), recorder, tmp_path, plan=faults.FaultPlan.parse("lock:db@3..=BUSY")).run()
     messages = [one.finding.message for one in recorder.findings]
-    carried = "it committed the change of the failed call before it, whose transaction was still open"
+    carried = "it wrote the change of the failed call before it, too, from an open transaction or from memory"
     assert recorder.count("fired")
     assert bool(messages) == (kind is ShelfTarget)
     assert all(carried in one for one in messages)
@@ -120,7 +120,7 @@ def test_a_small_sample_has_each_lock_that_stays_refused(seed: int, tmp_path: Pa
     recorder = Recorder()
     with faults.install():
         Sweep(ShelfTarget(), recorder, tmp_path, most_points_per_call=1, every_operation=True, seed=seed).run()
-    assert any("it committed the change of the failed call" in one.finding.message for one in recorder.findings)
+    assert any("it wrote the change of the failed call before it" in one.finding.message for one in recorder.findings)
 
 
 class LeavesItOpen(Shelf):

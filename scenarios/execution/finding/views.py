@@ -11,6 +11,7 @@ import msgspec
 
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.target import View
 
 VIEWS: Final = ("memory", "disk", "reopened")
@@ -57,6 +58,14 @@ def _reopened(trial: Trial, files: dict[str, bytes]) -> View:
 
 def rows_of(views: Mapping[str, View]) -> tuple[Row, ...]:
     """The keys at which views are not all the same."""
-    keys = sorted({key for view in views.values() for key in view})
-    rows = (Row(key, {name: view.get(key) for name, view in views.items()}) for key in keys)
-    return tuple(row for row in rows if any(side != next(iter(row.sides.values())) for side in row.sides.values()))
+    keys = sorted({key for view in views.values() for key in view}, key=str)
+    rows = []
+    for key in keys:
+        first, *others = sides = [view.get(key, ABSENT) for view in views.values()]
+        if any(side != first for side in others):
+            rows.append(Row(key, dict(zip(views, map(_shown, sides), strict=True))))
+    return tuple(rows)
+
+
+def _shown(side: Any) -> Any:
+    return None if side is ABSENT else "None" if side is None else side

@@ -12,9 +12,9 @@ _LONGEST_TEXT: Final = 160
 def changes(before: View, after: View) -> tuple[str, ...]:
     """A line for each key that is new, removed or changed."""
     lines = []
-    for key in sorted({*before, *after}):
+    for key in sorted({*before, *after}, key=str):
         if key not in before:
-            lines.append(f"+ {key}: {_text(after[key])}")
+            lines.append(f"+ {key}: {_value(after[key])}")
         elif key not in after:
             lines.append(f"- {key}")
         elif before[key] != after[key]:
@@ -28,7 +28,12 @@ def _change(key: str, before: Any, after: Any) -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         fields = sorted((field for field in {*before, *after} if before.get(field) != after.get(field)), key=str)
         return [f"{key} {field}: {_text(before.get(field))} → {_text(after.get(field))}" for field in fields]
-    return [f"{key}: {_text(before)} → {_text(after)}"]
+    return [f"{key}: {_value(before)} → {_value(after)}"]
+
+
+def _value(value: Any) -> str:
+    """A key's value; a field of a record that is None is one without content."""
+    return "None" if value is None else _text(value)
 
 
 def _text(value: Any) -> str:

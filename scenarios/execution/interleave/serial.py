@@ -17,6 +17,7 @@ import msgspec
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, place, require_let_go
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
@@ -218,7 +219,7 @@ def _says_that_nothing_was_done(said: Said, usual: list[Said | None]) -> bool:
 
 def _is_a_mixture(view: View, possible: list[_Order]) -> bool:
     keys = view.keys() | {key for order in possible for key in order.view}
-    return all(any(view.get(key) == order.view.get(key) for order in possible) for key in keys)
+    return all(any(view.get(key, ABSENT) == order.view.get(key, ABSENT) for order in possible) for key in keys)
 
 
 def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[_Order]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS, Trial
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.oracle import Answer, may_have_stopped_at
 from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View, completed
@@ -39,8 +40,8 @@ class Expected(msgspec.Struct, frozen=True):
         old = [
             one
             for one in differences(self.before, disk)
-            if self.before.get(one.key) == self.after.get(one.key)
-            and all(one.left == stage.get(one.key) for stage in self.stages)
+            if self.before.get(one.key, ABSENT) == self.after.get(one.key, ABSENT)
+            and all(one.left == stage.get(one.key, ABSENT) for stage in self.stages)
         ]
         sides = {"before": self.before, "after": self.after, "disk": disk}
         if old:

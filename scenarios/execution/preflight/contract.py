@@ -35,6 +35,7 @@ from tornpage.scenarios.execution.preflight.rules import (
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.beats_key import adds_one_key, own_keys
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.refusals import says_no
@@ -56,7 +57,7 @@ _LOCKED_OUT: Final = (
 
 _MAY_BE_LATE: Final = (
     "the-beat-adds-one-key", "one-key-per-thing", "each-directory-is-a-store-of-its-own",
-    "the-same-calls-lead-to-the-same-state",
+    "the-same-calls-lead-to-the-same-state", "looking-changes-nothing",
 )  # fmt: skip
 
 
@@ -82,7 +83,9 @@ def require_same_when_cold(target: Target, action: Action, warm: tuple[View, Vie
     restart, and that is a finding.
     """
     before, after = warm
-    if cold == after or any(cold.get(key) != value for key, value in before.items() if after.get(key) == value):
+    if cold == after or any(
+        cold.get(key, ABSENT) != value for key, value in before.items() if after.get(key, ABSENT) == value
+    ):
         return
     raise SetUpError(
         target.name,
@@ -137,6 +140,7 @@ class _Rehearsal:
                 raise another_library(self.target.name)
             if "statement" in self.target.depths and not statements.counts:
                 raise self._wrong("declarations", _NO_STATEMENTS)
+            self._require_steady(first)
             self._judge_beat(first)
             require_empty(self.target.name, self._begun)
             left = self._view(first)
@@ -287,6 +291,16 @@ class _Rehearsal:
         )
 
     # -- the beat, and the cause of a difference ---------------------------------------------------------------
+
+    def _require_steady(self, trial: Trial) -> None:
+        once, again = self._view(trial), self._view(trial)
+        if again != once:
+            raise self._wrong(
+                "looking-changes-nothing",
+                "`view` shows another state when it is read again, with no call between: "
+                f"{describe(differences(once, again), 'the first look', 'the second')}; read the data in a way that "
+                "counts and stamps nothing, or leave out what looking changes",
+            )
 
     def _judge_beat(self, trial: Trial) -> None:
         before, rows_before = self._view(trial), self._rows(trial)

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from tornpage.scenarios.model.judging.absent import ABSENT
+
 
 class Check(msgspec.Struct, frozen=True):
     """A named check: its stable code, its meaning in one line, the public source of the bug, and advice."""
@@ -297,13 +299,11 @@ def applied_to(
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One key at which two views disagree; a side without the key is None, and not `in_left` or `in_right`."""
+    """One key at which two views disagree; a side without it is `ABSENT`."""
 
     key: str
     left: Any
     right: Any
-    in_left: bool = True
-    in_right: bool = True
 
 
 class Violation(AssertionError):  # noqa: N818 - the field's word for it
@@ -335,9 +335,9 @@ class Violation(AssertionError):  # noqa: N818 - the field's word for it
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
     """The keys at which two views disagree, sorted; they are text, but for what a store makes of odd arguments."""
     return [
-        Difference(key, left.get(key), right.get(key), key in left, key in right)
+        Difference(key, left.get(key, ABSENT), right.get(key, ABSENT))
         for key in sorted(left.keys() | right.keys(), key=str)
-        if left.get(key) != right.get(key) or (key in left) != (key in right)
+        if left.get(key, ABSENT) != right.get(key, ABSENT)
     ]
 
 
@@ -352,15 +352,11 @@ def describe(found: list[Difference], left: str, right: str) -> str:
 
 def _where_they_differ(difference: Difference, left: str, right: str) -> str:
     ours, theirs = difference.left, difference.right
-    if ours is None or theirs is None or not isinstance(ours, dict) or not isinstance(theirs, dict):
-        shown = [
-            _short(ours) if difference.in_left else "nothing",
-            _short(theirs) if difference.in_right else "nothing",
-        ]
-        return f"{left} has {shown[0]}, {right} has {shown[1]}"
-    fields = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return f"{left} has {_short(ours)}, {right} has {_short(theirs)}"
+    fields = [name for name in ours.keys() | theirs.keys() if ours.get(name, ABSENT) != theirs.get(name, ABSENT)]
     return ", ".join(
-        f"{name} is {ours.get(name)!r} in {left} and {theirs.get(name)!r} in {right}"
+        f"{name} is {ours.get(name, ABSENT)!r} in {left} and {theirs.get(name, ABSENT)!r} in {right}"
         for name in sorted(fields, key=str)
     )
 

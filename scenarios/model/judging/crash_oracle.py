@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer, may_have_stopped_at
@@ -196,14 +197,14 @@ class History:
         its change, as by removing the new file after the sync of the directory has failed, and that is not synced
         either: the new value may come back, unless the store reported `unchanged`.
         """
-        kept = {key: values for key, values in last.doubtful.items() if last.settled.get(key) == settled.get(key)}
+        kept = {key: values for key, values in last.doubtful.items() if _same_at(key, last.settled, settled)}
         if answer.kind != "raised" or not (beside or self.configuration.journal_mode == "file"):
             return kept
         others = (last.settled,) if answer.certainty == "unchanged" else (last.settled, after)
         for other in others:
             for key in {*other, *settled}:
-                if other.get(key) != settled.get(key):
-                    kept[key] = (*kept.get(key, last.doubtful.get(key, ())), other.get(key))
+                if not _same_at(key, other, settled):
+                    kept[key] = (*kept.get(key, last.doubtful.get(key, ())), other.get(key, ABSENT))
         return kept
 
     def _lost_within(self, view: View, rest: Span, promise: Promise) -> bool:
@@ -289,14 +290,17 @@ class History:
 def _is_lost_before(view: View, rest: Span, pending: Span, earlier: Collection[str]) -> bool:
     """Whether a view differs in a key that the pending call leaves alone; `earlier` are keys that may be gone since."""
     return any(
-        view.get(key) != rest.settled.get(key)
-        and all(stage.get(key) == rest.settled.get(key) for stage in pending.stages)
+        not _same_at(key, view, rest.settled) and all(_same_at(key, stage, rest.settled) for stage in pending.stages)
         for key in (*rest.settled, *earlier)
     )
 
 
+def _same_at(key: str, one: View, other: View) -> bool:
+    return bool(one.get(key, ABSENT) == other.get(key, ABSENT))
+
+
 def _settled_doubts(view: View, rest: Span) -> View:
     """The view, in which each key that has one of its doubtful values gets the value that a reader saw since."""
-    back = {key for key, values in rest.doubtful.items() if view.get(key) in values}
+    back = {key for key, values in rest.doubtful.items() if view.get(key, ABSENT) in values}
     seen = {key: rest.settled[key] for key in back if key in rest.settled}
     return {**{key: value for key, value in view.items() if key not in back}, **seen}

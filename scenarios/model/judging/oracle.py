@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.target import Configuration, View
@@ -167,4 +168,8 @@ def may_have_stopped_at(view: View, stages: Sequence[View]) -> bool:
     stages, and nothing between them.
     """
     keys = view.keys() | {key for stage in stages for key in stage}
-    return len(stages) > 2 and all(any(view.get(key) == stage.get(key) for stage in stages) for key in keys)
+    return len(stages) > 2 and all(_is_as_in_one(key, view, stages) for key in keys)
+
+
+def _is_as_in_one(key: str, view: View, stages: Sequence[View]) -> bool:
+    return any(view.get(key, ABSENT) == stage.get(key, ABSENT) for stage in stages)
