@@ -75,7 +75,7 @@ Key = tuple[str, ...]
 # Where one of a group was seen: the call, the configuration, and the search.
 Point = tuple[str, str, str]
 # At least so long a finding may be shrunk in a search with a time limit.
-_SHRINKS_S: Final = 5.0
+_SHRINKS_S: Final = 10.0
 _OF_THE_WORLD: Final = frozenset(("fault", "limit", "rival", "system call"))
 _GROUP_WORDS: Final = 5
 # The beginning of a message: the call in which a process was killed, or that it was between two of them.

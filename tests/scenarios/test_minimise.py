@@ -222,7 +222,7 @@ def test_half_of_the_time_that_is_left_is_for_shrinking_and_some_seconds_at_leas
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(recorder, "monotonic", lambda: now[0])
-    for deadline, end in ((None, 10_000.0), (140.0, 120.0), (102.0, 105.0), (90.0, 105.0)):
+    for deadline, end in ((None, 10_000.0), (140.0, 120.0), (102.0, 110.0), (90.0, 110.0)):
         now[0] = 100.0
         is_over = recorder.Recorder(deadline=deadline).shrinking()
         now[0] = end - 0.1
