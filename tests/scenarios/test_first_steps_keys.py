@@ -255,3 +255,33 @@ def test_a_mapping_may_have_the_keys(command: Command, tmp_path: Path) -> None:
     assert """beat = Action("update", {"items": {'heartbeat': 1}})""" in written
     swept = command("sweep", "--target", "bulk_target:BulkTarget", "--quiet")
     assert (swept.code, "memory-equals-disk" in swept.out) == (1, True), swept
+
+
+# Without two nodes that are there `attach` has no effect, and raises nothing.
+NODES = """
+import sqlite3
+
+class Nodes:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS nodes (name TEXT PRIMARY KEY, parent TEXT)")
+
+    def add(self, name: str):
+        self.db.execute("INSERT INTO nodes VALUES (?, NULL)", (name,))
+
+    def attach(self, name: str, parent: str):
+        other = "EXISTS (SELECT 1 FROM nodes WHERE name = ?1 AND name <> ?2)"
+        self.db.execute(f"UPDATE nodes SET parent = ?1 WHERE name = ?2 AND {other}", (parent, name))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_method_without_effect_on_one_key_is_called_for_two(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "nodes.py").write_text(NODES)
+    wrote = command("new", "target", "--from", "nodes:Nodes")
+    assert wrote.code == 0, wrote
+    source = (tmp_path / "nodes_target.py").read_text()
+    assert 'Action("attach", {"name": "alpha", "parent": "beta"})' in source
+    assert 'Action("attach", {"name": "beta", "parent": "alpha"})' in source

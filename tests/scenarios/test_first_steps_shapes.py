@@ -43,9 +43,13 @@ class Grants:
         self.db.execute("INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?)", values)
         self.remember(user, project, role, until)
 
-    def drop(self, user: str, project: str):
+    def revoke(self, user: str, project: str):
         self.db.execute("DELETE FROM grants WHERE user = ? AND project = ?", (user, project))
         self._forget(user, project)
+
+    def role(self, user: str, project: str) -> str | None:
+        query = "SELECT role FROM grants WHERE user = ? AND project = ?"
+        return next((role for (role,) in self.db.execute(query, (user, project)).fetchall()), None)
 
     def close(self):
         self.db.close()
@@ -86,6 +90,8 @@ def written(command: Command, tmp_path: Path, shape: str, *, is_first: bool = Fa
     assert wrote.code == 0, wrote
     assert f"view: kept: {columns} of grants" in wrote.out
     assert "not checked" not in wrote.out
+    # What takes away, by whatever name, comes after what needs it.
+    assert "calls: grant, role, revoke" in wrote.out
     return f"{module}_target:GrantsTarget"
 
 

@@ -100,7 +100,7 @@ def second_keys(fresh: Fresh, found: Found, idle: Sequence[Action] = ()) -> dict
 def mirrored(fresh: Fresh, found: Found, failed: Sequence[Action] = ()) -> Found:
     """Calls of a method that takes two keys, for both and the other way round, after all others.
 
-    `failed` are calls of other methods, which have failed with these arguments.
+    `failed` are calls of other methods, which have failed with these arguments, or have had no effect.
     """
     calls = [action for action, _ in found]
     choices = [*calls, *failed]

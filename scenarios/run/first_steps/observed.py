@@ -20,6 +20,7 @@ from tornpage.scenarios.execution.preflight.other_clock import later
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.run.first_steps.arguments import ways_to_make
+from tornpage.scenarios.run.first_steps.bounds import lowered_bound
 from tornpage.scenarios.run.first_steps.learned import choices_of, is_better
 from tornpage.scenarios.run.first_steps.left_out import NotLearned, nothing_added
 from tornpage.scenarios.run.first_steps.more_calls import mirrored, overwriting, second_keys, with_more
@@ -65,6 +66,8 @@ class Observed(msgspec.Struct, frozen=True):
     overwriting: tuple[Action, ...] = ()
     # Those of the calls that repeat another one for a second key.
     second: tuple[Action, ...] = ()
+    # The attribute that limits what it keeps in memory, to be lowered; "" for none.
+    lowered: str = ""
     # How many of the calls, the last ones, take two keys both ways, or make these keys anew.
     both_ways: int = 0
     # What mappings of a new store hold, by attribute: defaults, which are in no table.
@@ -119,13 +122,15 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             found = with_more(found, overwrites)
             seconds = second_keys(fresh, found, discovered.idle())
             found = with_more(found, seconds)
-            both_ways = mirrored(fresh, found, discovered.failed()) if seconds else []
+            both_ways = mirrored(fresh, found, [*discovered.failed(), *discovered.idle()]) if seconds else []
             found = [*found, *both_ways]
             discovered.left_out = {
                 name: reason
                 for name, reason in discovered.left_out.items()
                 if name not in {one.name for one, _ in found}
             }
+            is_plain = discovered.store is discovered.own
+            lowered = lowered_bound(fresh, [action for action, _ in found]) if is_plain else ""
             if overwrites or seconds:
                 played = fresh().play_like(discovered, [action for action, _ in found])
             with contextlib.nullcontext() if deterministic else later(lambda: _A_MONTH_S):
@@ -140,6 +145,7 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             overwriting=_actions(overwrites),
             second=_actions(seconds),
             both_ways=len(both_ways),
+            lowered=lowered,
             other_files=played.other_files,
             earlier=(discovered.most, discovered.answers),
             is_class=inspect.isclass(store),

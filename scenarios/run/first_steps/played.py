@@ -30,6 +30,7 @@ from tornpage.scenarios.run.first_steps.arguments import (
     takes_a_list,
     with_known,
 )
+from tornpage.scenarios.run.first_steps.bounds import sizes
 from tornpage.scenarios.run.first_steps.learned import Better, better_values
 from tornpage.scenarios.run.first_steps.left_out import (
     NEEDS_AN_OBJECT,
@@ -107,6 +108,8 @@ class Played:
         self.other_files: tuple[str, ...] = ()
         # The first method that has left a transaction open.
         self._begins = ""
+        # The most items that each collection in memory has had between the calls of `effects`.
+        self.peaks: dict[str, int] = {}
         # The arguments of calls that have changed something.
         self._known: dict[str, Any] = {}
         mappings = [name for name, value in held(self.own) if isinstance(value, Mapping)]
@@ -137,15 +140,19 @@ class Played:
         """The calls that change the file, in an order in which they work, each with how many rows it added."""
         found: list[tuple[Action, int]] = []
         methods = self.methods()
+        taking = [one for one in methods if one[0].startswith(_TAKES_AWAY)]
         # What takes away comes last: others may need what is there.
         for is_last in (False, True):
-            waiting = [one for one in methods if one[0].startswith(_TAKES_AWAY) is is_last]
+            waiting = taking if is_last else [one for one in methods if one not in taking]
             for _ in range(2):
                 left = []
                 for name, method in waiting:
                     done = self._try(name, method)
                     if done is None:
                         left.append((name, method))
+                    elif not is_last and any(added < 0 for _, added in done) and self._put_back(found, done):
+                        # By its name it did not seem to take away.
+                        taking.append((name, method))
                     else:
                         found += done
                 waiting = left
@@ -153,6 +160,12 @@ class Played:
                     found += self._add_again(found)
         self._finish()
         return found
+
+    def _put_back(self, found: list[tuple[Action, int]], taken: list[tuple[Action, int]]) -> bool:
+        """Repeat the calls that added something, and say whether as many rows came back as were taken."""
+        before = count(self.tables())
+        self._repeat([action for action, added in found if added > 0])
+        return count(self.tables()) >= before - sum(added for _, added in taken)
 
     def _add_again(self, found: list[tuple[Action, int]]) -> list[tuple[Action, int]]:
         """Repeat the calls that added something: what takes it away may have done so already."""
@@ -182,6 +195,7 @@ class Played:
             works = self._call(action)
             self._environment.now_ms += _STEP_MS
             after = self.tables()
+            self.peaks = {name: max(size, self.peaks.get(name, 0)) for name, size in sizes(self.own).items()}
             effect = Effect(count(after) - count(before), lost_rows(before, after), before != after)
             found.append(effect if works else None)
         self._finish()

@@ -22,6 +22,7 @@ from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
 from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
 from tornpage.scenarios.run.first_steps.arguments import bounds_in
+from tornpage.scenarios.run.first_steps.bounds import statement
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.observed import Beat, Observed
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table
@@ -56,10 +57,13 @@ class _Proposal(NamedTuple):
 def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`.
 
-    Where none does, those without the calls that take two keys, without those for a second key, then without those that
-    overwrite something, and those of a store that a restart changes.
+    Where none does, those without a lower limit in memory, those without the calls that take two keys, without those
+    for a second key, then without those that overwrite something, and those of a store that a restart changes.
     """
     choices = [observed]
+    if observed.lowered:
+        observed = msgspec.structs.replace(observed, lowered="")
+        choices.append(observed)
     if observed.both_ways:
         choices.append(msgspec.structs.replace(observed, calls=observed.calls[: -observed.both_ways]))
     for more in filter(None, (observed.second, observed.overwriting)):
@@ -277,8 +281,12 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
         yield f"its `close` leaves {observed.file} open: let `close` release it, or no search can run"
     if observed.synchronous in ("OFF", "NORMAL"):
         yield f"the store sets synchronous = {observed.synchronous}: what a power cut may then cost is no finding"
+    if observed.lowered:
+        yield f"lowered: {statement(observed.lowered)}, so that the calls reach this limit of what it keeps in memory"
     yield from (
-        f"out of reach: {one}; lower it in `make` to test what happens then" for one in bounds_in(observed.make)
+        f"out of reach: {one}; lower it in `make` to test what happens then"
+        for one in bounds_in(observed.make)
+        if one != observed.lowered.rpartition(".")[2].lstrip("_")
     )
     for name, reason in observed.left_out.items():
         yield f"not called: {name}: {reason}"
@@ -333,6 +341,8 @@ def _expression(observed: Observed, store: str, *, is_opened: bool) -> str:
 
 def _make(expression: str, observed: Observed, *, from_file: bool) -> str:
     then = [] if observed.is_awaited else [f"store.{name}()" for name in observed.openings]
+    then += ["# Its limit in memory, so low that the calls reach it."] if observed.lowered else []
+    then += [statement(observed.lowered)] if observed.lowered else []
     then += ["store.path_under_test = path"] if from_file else []
     return "\n        ".join([f"store = {expression}", *then, "return store"] if then else [f"return {expression}"])
 
