@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornpage import faults
-from tornpage.faults.files import spared
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.at_rest import read_at_rest
 from tornpage.scenarios.execution.frames import forget_frames
@@ -36,8 +35,8 @@ class FreshReader:
 
         `session` is what has the store open, if anything.
         """
-        # Past the shim, and past faults of plain files; what reading creates (an attached database) is private, too.
-        with spared(), StrictUmask():
+        # No fault applies, also not to a second database that `rows` opens by itself; what reading creates is private.
+        with faults.spare(), StrictUmask():
             for make_way in self.before_reading:
                 make_way()
             if self._target.files_view is not None:

@@ -1,5 +1,7 @@
 """The executor: each kind of step, the shadow that follows, and what only a scenario can show."""
 
+import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.shrink import minimise
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.targets.reference.target import Reference
 
 WAL = Configuration("wal", "FULL")
@@ -259,3 +261,18 @@ def test_minimising_arms_late_and_counts_from_there(shim: faults.Shim, home: Pat
     # An ordinary fault, in a store that was opened before: counted from there, too.
     assert [str(step) for step in shortest.steps[:2]] == ["restart", "arm write@1=FULL"]
     assert len(shortest.steps) == 3
+
+
+class ReadsByItself(tiny_stores.Tiny):
+    """Its rows are read on a connection of its own, as those of an attached database are."""
+
+    def fresh_view(self, connection: sqlite3.Connection) -> View:
+        (database,) = (file for _, name, file in connection.execute("PRAGMA database_list") if name == "main")
+        with contextlib.closing(sqlite3.connect(database)) as own:
+            return super().fresh_view(own)
+
+
+@pytest.mark.parametrize("fault", ["lock@1..=BUSY", "read@1..=IOERR_READ"])
+def test_no_fault_strikes_the_reader_though_it_opens_a_connection_by_itself(executor: New, fault: str) -> None:
+    done = told(executor(ReadsByItself()), Restart(), put("a"), Arm(fault))
+    assert done.real.fresh_view() == {"a": 1}
