@@ -59,5 +59,12 @@ def test_the_beat_adds_a_key_and_takes_none_away() -> None:
     assert not adds_one_key(A, {"b": None, "c": None})
 
 
+def test_of_long_values_the_part_that_differs_is_shown() -> None:
+    found = differences({"a": "x" * 500 + "a" + "y" * 100}, {"a": "x" * 500 + "b"})
+    assert describe(found, "memory", "the file") == (
+        f"a: memory has ...{'x' * 15}a{'y' * 41}..., the file has ...{'x' * 15}b'"
+    )
+
+
 def test_absence_is_the_same_in_another_process() -> None:
     assert pickle.loads(pickle.dumps(ABSENT)) is ABSENT  # noqa: S301 - our own

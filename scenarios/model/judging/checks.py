@@ -298,6 +298,10 @@ def applied_to(
     return tuple(check.code for check in _TABLE if scopes[check.scope])
 
 
+# Of a value in a message, in characters.
+_LONGEST: Final = 60
+
+
 class Difference(msgspec.Struct, frozen=True):
     """One key at which two views disagree; a side without it is `ABSENT`."""
 
@@ -353,7 +357,12 @@ def describe(found: list[Difference], left: str, right: str) -> str:
 def _where_they_differ(difference: Difference, left: str, right: str) -> str:
     ours, theirs = difference.left, difference.right
     if not isinstance(ours, dict) or not isinstance(theirs, dict):
-        return f"{left} has {_short(ours)}, {right} has {_short(theirs)}"
+        one, other = _in_words(ours), _in_words(theirs)
+        # Of long texts show where they differ.
+        pairs = enumerate(zip(one, other, strict=False))
+        same = next((index for index, (ours, theirs) in pairs if ours != theirs), min(len(one), len(other)))
+        start = 0 if same < _LONGEST // 2 else same - _LONGEST // 4
+        return f"{left} has {_cut(one, start)}, {right} has {_cut(other, start)}"
     fields = [name for name in ours.keys() | theirs.keys() if ours.get(name, ABSENT) != theirs.get(name, ABSENT)]
     return ", ".join(
         f"{name} is {ours.get(name, ABSENT)!r} in {left} and {theirs.get(name, ABSENT)!r} in {right}"
@@ -361,8 +370,12 @@ def _where_they_differ(difference: Difference, left: str, right: str) -> str:
     )
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, dict) and "status" in value:
-        return f"a row with status {value['status']!r}"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _in_words(value: Any) -> str:
+    return f"a row with status {value['status']!r}" if isinstance(value, dict) and "status" in value else repr(value)
+
+
+def _cut(text: str, start: int) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    rest = text[start:]
+    return ("..." if start else "") + (rest if len(rest) <= _LONGEST else f"{rest[: _LONGEST - 3]}...")
