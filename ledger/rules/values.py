@@ -89,6 +89,8 @@ def json_value(name: str, value: JsonValue) -> JsonValue:
     Raises UsageError if the value has no JSON form (NaN, infinity, a cycle, an object, invalid Unicode) or is nested
     deeper than `DEEPEST_JSON`.
     """
+    if value is None:
+        return None
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()
