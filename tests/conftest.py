@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import filelock
+import hypothesis
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,7 +32,12 @@ def pytest_configure() -> None:
 
     Commands that the tests start work in one process unless a test says otherwise: on as many processors as there are,
     each would start that many more.
+
+    Hypothesis judges no test by its time: on a loaded machine a second may pass between two lines.
     """
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("tests")
     os.environ.setdefault("TORNPAGE_JOBS", "1")
     if "TMPDIR" not in os.environ and _has_room(MEMORY):
         # Half of the time of a test that syncs is the disk's.
