@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
+from tornpage.scenarios.model.events import NOT_SHOWN
 from tornpage.scenarios.model.fingerprint import causes_of, is_cancelled
 from tornpage.scenarios.run.record import FoundRecord
 
@@ -22,10 +23,13 @@ _CRASHES: Final = frozenset(("crash", "kill", "power cut"))
 
 
 def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
-    """The numbers of the findings, those that may have one cause together, in their order."""
+    """The numbers of the findings, those that may have one cause together, in their order.
+
+    What a replay does not show comes last, within a cause and among the causes.
+    """
     found: dict[tuple[str, ...], list[int]] = {}
-    for number, one in enumerate(findings):
-        found.setdefault(_cause_of(one, number), []).append(number)
+    for number in sorted(range(len(findings)), key=lambda number: NOT_SHOWN in findings[number].message):
+        found.setdefault(_cause_of(findings[number], number), []).append(number)
     return list(found.values())
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from run_records import found, record, scenario
 
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
+from tornpage.scenarios.model.events import NOT_SHOWN
 from tornpage.scenarios.model.scenario import Call, CrashAt, Limit, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.report.causes import by_cause
@@ -48,6 +49,13 @@ def test_what_a_power_cut_takes_of_several_calls_is_one_cause() -> None:
     assert by_cause((lost, back, half)) == [[0, 1], [2]]
     # Under a fault, without a crash, the line says where.
     assert by_cause((lost, made("acknowledged-is-durable", "put", where="store.py:9"))) == [[0], [1]]
+
+
+def test_what_a_replay_does_not_show_comes_last() -> None:
+    hazy = found(message=f"it fails ({NOT_SHOWN})", where="store.py:12")
+    clear, another = found(told=scenario("move"), where="store.py:12"), found(where="store.py:30")
+    assert by_cause((hazy, another, clear)) == [[1], [2, 0]]
+    assert by_cause((hazy, another)) == [[1], [0]]
 
 
 def test_the_headline_counts_causes_where_they_are_fewer() -> None:
