@@ -6,6 +6,7 @@ Subclass `SimpleTarget`, and define how the store is created, which calls to try
 import contextlib
 import copy
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -50,7 +51,7 @@ def _copied(args: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _SimpleSession:
-    """A store in use; each action is a method call."""
+    """A store in use; each action is a call of a method, or of a part's (`users.add`)."""
 
     def __init__(self, target: "SimpleTarget", store: Any, during: "_During") -> None:
         self._target = target
@@ -61,7 +62,7 @@ class _SimpleSession:
     def call(self, action: Action) -> Any:
         action = self._own_calls.of(action)
         with self._during(str(action)):
-            method = getattr(self._store, action.name)
+            method = operator.attrgetter(action.name)(self._store)
             # A store may change what it is given, such as the id of an object.
             returned = method(**_copied(action.args))
             _require_not_lazy(self._target, action, method, returned)
@@ -147,7 +148,7 @@ class SimpleTarget(Target):
     beat: Action
 
     def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:
-        """Open the store; it needs a ``close`` method, and a method for each action."""
+        """Open the store; it needs a method ``close``, and one for each action, its own or a part's (`users.add`)."""
         raise NotImplementedError
 
     def view(self, store: Any) -> View:

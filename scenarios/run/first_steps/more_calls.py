@@ -16,6 +16,7 @@ need not be there.
 """
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -56,7 +57,7 @@ def overwriting(fresh: Fresh, store: Any, found: Found) -> dict[int, Found]:
     """
     calls: dict[int, Found] = {}
     for index, (action, added) in enumerate(found):
-        others = other_values(getattr(store, action.name), action.args) if added > 0 else ()
+        others = other_values(operator.attrgetter(action.name)(store), action.args) if added > 0 else ()
         before = [one for one, _ in found[: index + 1]]
         for other in (Action(action.name, args) for args in others):
             last = fresh().effects([*before, other])[-1]

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import itertools
+import operator
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final
 
@@ -33,10 +34,10 @@ def asked(store: Any, name: str) -> Any:
     try:
         if name.endswith("()"):
             with limit(A_CALL_S, f"{name} did not return"):
-                answer = getattr(store, name[:-2])()
+                answer = operator.attrgetter(name[:-2])(store)()
                 return dict(answer) if name == "items()" else _listed(answer)
         with limit(A_CALL_S, f"{name} did not return"):
-            return copied(getattr(store, name))
+            return copied(operator.attrgetter(name)(store))
     except FAILURES:
         return None
 

@@ -10,6 +10,7 @@ effects.
 import contextlib
 import copy
 import inspect
+import operator
 import re
 import sqlite3
 import sys
@@ -52,6 +53,7 @@ from tornpage.scenarios.run.first_steps.own_data import (
     is_data,
     properties,
 )
+from tornpage.scenarios.run.first_steps.sub_stores import parts_of
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, count, lost_rows, others, read, states_of
 
 # The time of the next call that is kept.
@@ -126,7 +128,7 @@ class Played:
 
     def _first_calls(self, why: str) -> list[Action]:
         without = [name for name, reason in self.left_out.items() if reason.startswith(why)]
-        args = ((name, next(self._arguments(name, getattr(self.store, name)), {})) for name in without)
+        args = ((name, next(self._arguments(name, operator.attrgetter(name)(self.store)), {})) for name in without)
         return [Action(name, one) for name, one in args if one]
 
     def _arguments(self, name: str, method: Any) -> Iterator[dict[str, Any]]:
@@ -138,9 +140,16 @@ class Played:
 
     def discover(self) -> list[tuple[Action, int]]:
         """The calls that change the file, in an order in which they work, each with how many rows it added."""
+        found = self._discovered(self.methods())
+        if not any(added > 0 for _, added in found) and self.store is self.own:
+            # A store may leave all that to its parts.
+            found += self._discovered([one for name in parts_of(self.own) for one in self.methods(name)])
+        self._finish()
+        return found
+
+    def _discovered(self, methods: list[tuple[str, Any]]) -> list[tuple[Action, int]]:
         found: list[tuple[Action, int]] = []
-        methods = self.methods()
-        taking = [one for one in methods if one[0].startswith(_TAKES_AWAY)]
+        taking = [one for one in methods if one[0].rpartition(".")[2].startswith(_TAKES_AWAY)]
         # What takes away comes last: others may need what is there.
         for is_last in (False, True):
             waiting = taking if is_last else [one for one in methods if one not in taking]
@@ -158,7 +167,6 @@ class Played:
                 waiting = left
                 if is_last and waiting:
                     found += self._add_again(found)
-        self._finish()
         return found
 
     def _put_back(self, found: list[tuple[Action, int]], taken: list[tuple[Action, int]]) -> bool:
@@ -209,21 +217,26 @@ class Played:
 
     def _call(self, action: Action) -> bool:
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "it did not return"), self._during(str(action)):
-            getattr(self.store, action.name)(**copy.deepcopy(action.args))
+            operator.attrgetter(action.name)(self.store)(**copy.deepcopy(action.args))
             return True
         return False
 
-    def methods(self) -> list[tuple[str, Any]]:
-        """The public methods that can be tried, in the order of the class."""
-        names = [name for kind in reversed(type(self.own).__mro__[:-1]) for name in vars(kind)]
+    def methods(self, part: str = "") -> list[tuple[str, Any]]:
+        """The public methods that can be tried, in the order of the class; those of a part by `part.method`."""
+        if part.startswith("_"):
+            return []
+        own = getattr(self.own, part) if part else self.own
+        names = [name for kind in reversed(type(own).__mro__[:-1]) for name in vars(kind)]
         found = []
         for name in dict.fromkeys(names):
-            method = getattr(type(self.own), name, None)
+            method = getattr(type(own), name, None)
             is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
             if not is_public or not inspect.isfunction(method) or name in ("close", *self.openings):
                 continue
             if reason := why_left_alone(name, method, needed(method), awaits=self.store is not self.own):
-                self.left_out[name] = reason
+                self.left_out[f"{part}.{name}" if part else name] = reason
+            elif part:
+                found.append((f"{part}.{name}", getattr(own, name)))
             else:
                 found.append((name, getattr(self.store, name)))
         return found
@@ -304,7 +317,8 @@ class Played:
             self.answers |= {name: asked(self.store, name) for name in self._looks()}
 
     def _data(self) -> list[str]:
-        return [*(name for name, _ in held(self.own)), *properties(self.own)]
+        own = [*(name for name, _ in held(self.own)), *properties(self.own)]
+        return [*own, *(f"{part}.{name}" for part, one in parts_of(self.own).items() for name, _ in held(one))]
 
     def _looks(self) -> list[str]:
         attributes = self._data()
