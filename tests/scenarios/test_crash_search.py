@@ -16,7 +16,7 @@ from tornpage.scenarios.model.events import CrashesTried, Finding
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Scenario
-from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.model.target import Action, Configuration, completed
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.run.reproduce import replay_file as reproducer
 from tornpage.scenarios.search.crash.search import CrashSearch
@@ -232,7 +232,7 @@ def test_what_was_left_out_is_told_in_text_in_json_and_on_the_page(command: Comm
 def test_no_crash_of_a_shorter_scenario_is_judged_when_the_time_is_up(
     monkeypatch: pytest.MonkeyPatch, shim: faults.Shim, home: Path
 ) -> None:
-    target = tiny_stores.Tiny()
+    target = completed(tiny_stores.Tiny())
     calls = [Call(action) for action in target.workload()[:2]]
     scenario = Scenario(target.name, Configuration("delete", "FULL"), (*calls, CrashAt(1)))
     seen, judged = Violation("acknowledged-is-durable", "nothing of the kind"), []
