@@ -1,5 +1,6 @@
 """What all tests share: a process that can be interrupted, and a SQLite with hidden symbols."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import filelock
-import hypothesis
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -33,11 +33,15 @@ def pytest_configure() -> None:
     Commands that the tests start work in one process unless a test says otherwise: on as many processors as there are,
     each would start that many more.
 
-    Hypothesis judges no test by its time: on a loaded machine a second may pass between two lines.
+    Hypothesis judges no test by its time: on a loaded machine a second may pass between two lines. The tests of the
+    built wheel have no Hypothesis.
     """
-    slow = [hypothesis.HealthCheck.too_slow]
-    hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
-    hypothesis.settings.load_profile("tests")
+    with contextlib.suppress(ModuleNotFoundError):
+        import hypothesis
+
+        slow = [hypothesis.HealthCheck.too_slow]
+        hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
+        hypothesis.settings.load_profile("tests")
     os.environ.setdefault("TORNPAGE_JOBS", "1")
     if "TMPDIR" not in os.environ and _has_room(MEMORY):
         # Half of the time of a test that syncs is the disk's.
