@@ -170,6 +170,42 @@ class MisspeltColumn(ShelfTarget):
         return dict(connection.execute("SELECT key, val FROM item"))
 
 
+class ReadsOddText(ShelfTarget):
+    """A text that is not UTF-8, which `rows` reads as if it were."""
+
+    class kind(Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            self.db.execute("INSERT OR REPLACE INTO item VALUES(CAST(? AS TEXT), ?)", (key.encode() + b"\xff", value))
+
+        def all(self) -> dict[str, Any]:
+            self.db.text_factory = bytes
+            return {
+                key.decode(errors="replace"): value for key, value in self.db.execute("SELECT key, value FROM item")
+            }
+
+
+class NeedsItsCollation(ShelfTarget):
+    """Keys compared by a collation of the store's own, by which `rows` sorts."""
+
+    class kind(Shelf):  # noqa: N801
+        schema = "CREATE TABLE IF NOT EXISTS item(key TEXT PRIMARY KEY COLLATE by_name, value)"
+
+        def set_up(self) -> None:
+            self.db.create_collation("by_name", lambda one, other: (one > other) - (one < other))
+            super().set_up()
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return dict(connection.execute("SELECT key, value FROM item ORDER BY key"))
+
+
+class SoundCollation(NeedsItsCollation):
+    """The same, where `rows` creates it first."""
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        connection.create_collation("by_name", lambda one, other: (one > other) - (one < other))
+        return super().rows(connection)
+
+
 class AnotherTable(ShelfTarget):
     class kind(Shelf):  # noqa: N801
         def set_up(self) -> None:
@@ -519,6 +555,8 @@ SET_UP_ERRORS = {
     MisspeltTable: "rows-read-what-the-store-writes",
     MisspeltColumn: "rows-read-what-the-store-writes",
     AnotherTable: "rows-read-what-the-store-writes",
+    ReadsOddText: "rows-read-what-the-store-writes",
+    NeedsItsCollation: "rows-read-what-the-store-writes",
     InMemory: "the-store-uses-its-path",
     AddsASuffix: "the-store-uses-its-path",
     KeepsItsLock: "a-reader-can-look-between-calls",

@@ -107,6 +107,7 @@ def test_a_rule_that_is_broken_is_named(target: type, rule: str, home: Path) -> 
         others_stores.SoundBeatTwoKeys,
         others_stores.SoundBeatHasItsOwnValues,
         others_stores.SoundCountedLooks,
+        others_stores.SoundCollation,
         others_stores.SoundReport,
         others_stores.SoundRefusal,
         others_stores.SoundSqlClock,

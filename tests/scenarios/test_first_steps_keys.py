@@ -285,3 +285,27 @@ def test_a_method_without_effect_on_one_key_is_called_for_two(command: Command, 
     source = (tmp_path / "nodes_target.py").read_text()
     assert 'Action("attach", {"name": "alpha", "parent": "beta"})' in source
     assert 'Action("attach", {"name": "beta", "parent": "alpha"})' in source
+
+
+# Names of files as the system has them, not always UTF-8.
+FILES = """
+import sqlite3
+
+class Files:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY)")
+
+    def add(self, name: str):
+        self.db.execute("INSERT OR IGNORE INTO files VALUES (CAST(? AS TEXT))", (name.encode() + b"\\xff",))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_text_that_is_not_utf_8_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "files.py").write_text(FILES)
+    wrote = command("new", "target", "--from", "files:Files")
+    assert wrote.code == 2, wrote
+    assert "fails without any fault: OperationalError(\"Could not decode to UTF-8 column 'name'" in wrote.err

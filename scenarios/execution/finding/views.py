@@ -15,10 +15,12 @@ from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.target import View
 
 VIEWS: Final = ("memory", "disk", "reopened")
+# A key's value that is None.
+NONE: Final = "None"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One key at which the views differ; None for a view without that key."""
+    """One key at which the views differ: None for a view without that key, `NONE` for one that has None."""
 
     key: str
     sides: dict[str, Any]
@@ -68,4 +70,4 @@ def rows_of(views: Mapping[str, View]) -> tuple[Row, ...]:
 
 
 def _shown(side: Any) -> Any:
-    return None if side is ABSENT else "None" if side is None else side
+    return None if side is ABSENT else NONE if side is None else side

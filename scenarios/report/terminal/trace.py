@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tornpage.scenarios.execution.finding.trace import Trace
-from tornpage.scenarios.execution.finding.views import Row
+from tornpage.scenarios.execution.finding.views import NONE, Row
 
 _MOST_ROWS = 10
 _LANE = 40
@@ -53,6 +53,8 @@ def _shown(row: Row, name: str) -> str:
     value = row.sides[name]
     if value is None:
         return "nothing"
+    if value == NONE:
+        return NONE
     records: list[dict[str, Any]] = [side for side in row.sides.values() if isinstance(side, dict)]
     if not isinstance(value, dict) or len(records) < 2:
         return repr(value)

@@ -10,7 +10,8 @@ import enum
 import threading
 from typing import Any, Final
 
-from tornpage.scenarios.run.first_steps.own_data import FAILURES, held, properties
+from tornpage.scenarios.execution.call_timeout import limit
+from tornpage.scenarios.run.first_steps.own_data import A_CALL_S, FAILURES, held, properties
 
 _NO_PARTS: Final = (type, enum.Enum, threading.Thread)
 
@@ -21,7 +22,7 @@ def parts_of(store: Any) -> dict[str, Any]:
     names = [*(name for name, _ in held(store)), *properties(store)]
     found: dict[str, Any] = {}
     for name in sorted(names, key=lambda name: name.startswith("_")):
-        with contextlib.suppress(*FAILURES):
+        with contextlib.suppress(*FAILURES), limit(A_CALL_S, f"{name} did not return"):
             part = getattr(store, name)
             is_known = part is store or any(part is one for one in found.values())
             if _package_of(part) == package and not is_known and not isinstance(part, _NO_PARTS):
