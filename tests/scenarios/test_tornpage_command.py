@@ -458,3 +458,10 @@ def test_bugs_is_exit_code_1_where_one_is_missed_or_the_reference_is_not_silent(
     ran = command("bugs", "canary")
     assert ran.code == 1
     assert ("a finding in the reference" if noise else "MISSED: canary") in ran.out
+
+
+def test_bugs_names_what_was_caught_too_late(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "noise", lambda *_: iter([]))
+    monkeypatch.setattr(gate, "within_budget", lambda catch, _: catch.search != "sweep")
+    ran = command("bugs", "canary")
+    assert (ran.code, "OVER BUDGET: canary by sweep\n" in ran.out) == (1, True), ran

@@ -177,6 +177,9 @@ def _show(catches: list[tuple[KnownBug, Catch]], noise: list[str]) -> None:
     click.echo(
         f"\n{plural(len(catches), 'try', 'tries')}, " + (f"MISSED: {', '.join(missed)}" if missed else "all caught")
     )
+    late = [f"{bug.name} by {catch.search}" for bug, catch in catches if not gate.within_budget(catch, bug)]
+    if late:
+        click.echo(f"OVER BUDGET: {', '.join(late)}")
     slow = sorted(catches, key=lambda one: -one[1].cpu_s)[:_SLOWEST]
     click.echo("slowest: " + ", ".join(f"{one.build} by {one.search} {one.cpu_s:.1f} s" for _, one in slow))
     click.echo("reference: " + ("; ".join(noise) if noise else "no finding by the same searches"))
