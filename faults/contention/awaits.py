@@ -1,8 +1,7 @@
 """Awaits as fault points: cancel a coroutine when it yields to the event loop, asyncio's or trio's, for the nth time.
 
-The yields of tasks that it has begun count, too: ``wait_for`` (up to Python 3.11), ``gather`` and a task group await
-once, while the tasks go from statement to statement. This is what happens to a real task:
-it is cancelled while it waits, and the awaited work goes on (a statement that was passed to another thread still runs).
+The yields of tasks that it has begun count, too (`begun_tasks`). This is what happens to a real task: it is cancelled
+while it waits, and the awaited work goes on (a statement that was passed to another thread still runs).
 What is passed to an executor is one await in every run (`always_awaited`). For code without awaits: raise an exception
 such as KeyboardInterrupt at the nth call into a connection of ``sqlite3``, as a signal handler would.
 """
@@ -14,13 +13,14 @@ import sys
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
-from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 from unittest import mock
 
+from tornpage.faults.contention.begun_tasks import begun_by, watched
 from tornpage.faults.contention.idle import POLL_S, all_idle, real_sleep
+from tornpage.faults.contention.loops import the_loop
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import connect_unwatched
 
@@ -29,10 +29,6 @@ _POLLS_OF_WORK: Final = 100
 # At so many turns of the loop a task waits for the same thing before it counts as idle; the callbacks of a turn.
 _TURNS: Final = 5
 _CALLBACKS: Final = 5
-
-
-# The call to which the running task belongs.
-_CALL: Final[ContextVar["Awaits | None"]] = ContextVar("tornpage_call", default=None)
 
 
 class Awaits:
@@ -54,44 +50,25 @@ class Awaits:
 
     async def _cancelled(self, work: Coroutine[Any, Any, Any]) -> Any:
         loop = the_loop()
-        if loop is asyncio:
-            with self._tasks_counted(lambda: self._cancel(task)):
-                task: asyncio.Task[Any] = asyncio.ensure_future(self._stepped(work, lambda: self._cancel(task)))
+        with watched():
+            if loop is asyncio:
+                task: asyncio.Task[Any] = asyncio.ensure_future(self._called(work, lambda: self._cancel(task)))
                 value: Any = await task
-            self.was_cancelled = False
+                self.was_cancelled = False
+                return value
+            value = None
+            with loop.CancelScope() as scope:
+                value = await self._called(work, scope.cancel)
+            self.was_cancelled = scope.cancelled_caught
             return value
-        value = None
-        with loop.CancelScope() as scope, self._children_counted(loop.lowlevel, scope.cancel):
-            value = await self._stepped(work, scope.cancel)
-        self.was_cancelled = scope.cancelled_caught
-        return value
 
-    @contextlib.contextmanager
-    def _tasks_counted(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """Count the yields of the tasks that are begun by the call, and by these, until it ends."""
-        loop = asyncio.get_running_loop()
-        before = loop.get_task_factory()
-
-        def begun(loop: asyncio.AbstractEventLoop, work: Any, **named: Any) -> Any:
-            if _CALL.get() is self:
-                work = _Task(work, lambda: self._has_yielded(cancel))
-            return asyncio.Task(work, loop=loop, **named) if before is None else before(loop, work, **named)
-
-        loop.set_task_factory(begun)
-        try:
-            yield
-        finally:
-            loop.set_task_factory(before)
-
-    @contextlib.contextmanager
-    def _children_counted(self, lowlevel: Any, cancel: Callable[[], None]) -> Iterator[None]:
-        """The same for trio: the tasks of nurseries that the call opens."""
-        steps = _Steps(lowlevel.current_task(), lambda: self._has_yielded(cancel))
-        lowlevel.add_instrument(steps)
-        try:
-            yield
-        finally:
-            lowlevel.remove_instrument(steps)
+    async def _called(self, work: Coroutine[Any, Any, Any], cancel: Callable[[], None]) -> Any:
+        # In asyncio, in the context of a task of its own.
+        with begun_by(lambda other: self._stepped(other, cancel)):
+            try:
+                return await self._stepped(work, cancel)
+            finally:
+                self._has_ended = True
 
     def _has_yielded(self, cancel: Callable[[], object]) -> None:
         if self._has_ended:
@@ -113,19 +90,12 @@ class Awaits:
 
     @types.coroutine
     def _stepped(self, work: Coroutine[Any, Any, Any], cancel: Callable[[], None]) -> Generator[Any, Any, Any]:
-        if the_loop() is asyncio:
-            # In the context of a task of its own, of which those that it begins get a copy.
-            _CALL.set(self)
         resume = sending(work, None)
         while True:
             try:
                 waits_for = resume()
             except StopIteration as ended:
-                self._has_ended = True
                 return ended.value
-            except BaseException:
-                self._has_ended = True
-                raise
             self._has_yielded(cancel)
             try:
                 value = yield waits_for
@@ -133,52 +103,6 @@ class Awaits:
                 resume = throwing(work, error)
             else:
                 resume = sending(work, value)
-
-
-class _Task(Coroutine[Any, Any, Any]):
-    """The coroutine of a task; `has_yielded` is called at each of its yields."""
-
-    def __init__(self, work: Coroutine[Any, Any, Any], has_yielded: Callable[[], None]) -> None:
-        self._work = work
-        self._has_yielded = has_yielded
-
-    def __getattr__(self, name: str) -> Any:
-        # Such as its frame, and whether it is suspended.
-        return getattr(self._work, name)
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._work.__await__()
-
-    def send(self, value: Any) -> Any:
-        waits_for = self._work.send(value)
-        self._has_yielded()
-        return waits_for
-
-    def throw(self, *error: Any) -> Any:
-        waits_for = self._work.throw(*error)
-        self._has_yielded()
-        return waits_for
-
-    def close(self) -> None:
-        self._work.close()
-
-
-class _Steps:
-    """An instrument of trio: `has_yielded` is called at each yield of a task begun by the call of `task`."""
-
-    def __init__(self, task: Any, has_yielded: Callable[[], None]) -> None:
-        self._task = task
-        self._before = frozenset(task.child_nurseries)
-        self._has_yielded = has_yielded
-
-    def after_task_step(self, task: Any) -> None:
-        nursery = task.parent_nursery
-        if nursery is None or task not in nursery.child_tasks:
-            return
-        while nursery is not None and nursery.parent_task is not self._task:
-            nursery = nursery.parent_task.parent_nursery
-        if nursery is not None and nursery not in self._before:
-            self._has_yielded()
 
 
 def throwing(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[], Any]:
@@ -211,12 +135,6 @@ def always_awaited() -> Iterator[None]:
 
     with mock.patch.object(Future, "add_done_callback", add_late):
         yield
-
-
-def the_loop() -> Any:
-    """The module ``asyncio``, or ``trio``, whose event loop runs this code."""
-    trio = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_run() else asyncio
 
 
 class Calls:

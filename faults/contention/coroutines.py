@@ -1,10 +1,11 @@
 """Two coroutines of one event loop in turns: the first up to its nth await, the second to its end, then the rest.
 
-Each runs in a task of its own, and makes a step only while it has the turn. If the one with the turn can't go on (the
-other one holds what it waits for: an asyncio lock, a lock of the database), the other one gets it; so a sound pair
-ends, and the same schedule makes the same steps. A worker thread that waits in SQLite's busy handler waits for the
-other coroutine, in virtual time. When neither goes on in its turn, both run freely, as in a loop without turns; if
-still neither makes a step for a long time, they wait for each other.
+Each runs in a task of its own, and it, and the tasks that it begins (`begun_tasks`), make a step only while it has the
+turn; once it has ended, what is left of these runs freely. The end of such a task counts as an await. If the one with
+the turn can't go on (the other one holds what it waits for: an asyncio lock, a lock of the database), the other one
+gets it; so a sound pair ends, and the same schedule makes the same steps. A worker thread that waits in SQLite's busy
+handler waits for the other coroutine, in virtual time. When neither goes on in its turn, both run freely, as in a loop
+without turns; if still neither makes a step for a long time, they wait for each other.
 
 A coroutine can't go on if all threads of the process sleep, as the system reports it: a thread that waits for a
 processor is awake. If that can't be settled (a thread stays awake for ten seconds), the schedule can't be judged:
@@ -16,15 +17,18 @@ and systems without /proc, where two seconds without a step count as sleep.
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import threading
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final
 
-from tornpage.faults.contention.awaits import always_awaited, sending, the_loop, throwing
+from tornpage.faults.contention.awaits import always_awaited, sending, throwing
+from tornpage.faults.contention.begun_tasks import begun_by, watched
 from tornpage.faults.contention.idle import all_idle, is_reported, real_monotonic, real_sleep
 from tornpage.faults.contention.lines import stack_of
+from tornpage.faults.contention.loops import the_loop
 from tornpage.faults.contention.schedule import Deadlock
 from tornpage.faults.vfs import waiting
 
@@ -48,7 +52,10 @@ class Unsettled(Exception):  # noqa: N818 - neither a finding nor an error
 
 
 class Pair:
-    """Runs two coroutine functions once; `seen` are the awaits that each of them made, `was_switched` at the `at`th."""
+    """Runs two coroutine functions once. `seen` are the awaits of each, `was_switched` whether it was at the `at`th.
+
+    Those of the tasks that they begin count, too.
+    """
 
     def __init__(self, at: int = 0) -> None:
         self.at = at
@@ -57,9 +64,12 @@ class Pair:
         self._loop: Any = the_loop()
         self._results: list[Any] = [None, None]
         self._has_ended = [False, False]
-        # Whether it is ready to make its next step, and waits for its turn only.
-        self._is_ready = [False, False]
-        self._works: list[Any] = [None, None]
+        # Tasks that are ready to make their next step, or have ended, and wait for nothing but the turn; the task that
+        # made the last step of the first coroutine before the switch.
+        self._ready: set[object] = set()
+        self._stood: object = None
+        # What runs of each: itself, and its tasks.
+        self._works: list[list[Any]] = [[], []]
         # Whose turn it is (None: both run, -1: neither), how often that has changed, and what waits for it.
         self._turn: int | None = 0
         self._changes = 0
@@ -78,7 +88,7 @@ class Pair:
 
         waiting.anywhere.append(thread_waits)
         try:
-            with always_awaited():
+            with always_awaited(), watched():
                 await self._run(first, second)
         finally:
             waiting.anywhere.remove(thread_waits)
@@ -93,6 +103,7 @@ class Pair:
                 await self._watched()
             finally:
                 self._is_over = True
+                self._give(None)
 
     @contextlib.asynccontextmanager
     async def _tasks(self, *works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
@@ -115,9 +126,11 @@ class Pair:
 
     async def _worked(self, index: int, work: Work) -> None:
         try:
-            await self._turn_of(index)
-            self._works[index] = made = _awaited(work())
-            self._results[index] = await self._stepped(index, made)
+            with begun_by(functools.partial(self._begun, index)):
+                await self._turn_of(index, self)
+                made = _awaited(work())
+                self._works[index].append(made)
+                self._results[index] = await self._stepped(index, made, self)
         except BaseException as error:
             # Its own: also one such as `pytest.fail` raises, or a cancellation by its own code.
             if self._is_over or isinstance(error, (*_ENDS, *_cancelled_by_trio(self._loop))):
@@ -128,21 +141,30 @@ class Pair:
             self._give(None if all(self._has_ended) else 1 - index)
 
     @types.coroutine
-    def _stepped(self, index: int, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    def _begun(self, index: int, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        me = object()
+        self._works[index].append(work)
+        try:
+            return (yield from self._stepped(index, work, me))
+        finally:
+            self._works[index].remove(work)
+            # Between its end and the next step of what waits for it the other one may run.
+            self._ready.add(me)
+            self._has_yielded(index, me)
+
+    @types.coroutine
+    def _stepped(self, index: int, work: Coroutine[Any, Any, Any], me: object) -> Generator[Any, Any, Any]:
         resume: Callable[[], Any] = sending(work, None)
         while True:
             try:
-                yield from self._turn_of(index).__await__()
+                yield from self._turn_of(index, me).__await__()
             except BaseException as error:  # noqa: BLE001 - the coroutine handles every exception
                 resume = throwing(work, error)
             try:
                 waits_for = resume()
             except StopIteration as ended:
                 return ended.value
-            self.seen[index] += 1
-            if index == 0 and self.seen[0] == self.at and not self._has_ended[1]:
-                self.was_switched = True
-                self._give(_NEITHER)
+            self._has_yielded(index, me)
             try:
                 value = yield waits_for
             except BaseException as error:  # noqa: BLE001 - as above
@@ -150,13 +172,27 @@ class Pair:
             else:
                 resume = sending(work, value)
 
+    def _has_yielded(self, index: int, me: object) -> None:
+        if self._has_ended[index]:
+            return
+        self.seen[index] += 1
+        if index == 0 and self.seen[0] == self.at and not self._has_ended[1]:
+            self.was_switched = True
+            self._stood = me
+            self._give(_NEITHER)
+
     # -- turns ---------------------------------------------------------------------------------------------
 
-    async def _turn_of(self, index: int) -> None:
-        self._is_ready[index] = True
-        while self._turn not in (index, None):
-            await self._changed.wait()
-        self._is_ready[index] = False
+    async def _turn_of(self, index: int, me: object) -> None:
+        self._ready.add(me)
+        while self._turn not in (index, None) and not self._has_ended[index]:
+            with self._shielded():
+                await self._changed.wait()
+        self._ready.discard(me)
+
+    def _shielded(self) -> Any:
+        # What trio has waited for is there, and it cancels no such wait: its nurseries rely on that.
+        return contextlib.nullcontext() if self._loop is asyncio else self._loop.CancelScope(shield=True)
 
     def _give(self, turn: int | None) -> None:
         with self._threads:
@@ -187,7 +223,11 @@ class Pair:
             stood_s, polls = moment - since, polls + 1
             if self._turn == _NEITHER:
                 # What the first one has passed to a thread is done before the second one begins, in each run.
-                if all_idle() or (stood_s > _IDLE_IN_ANY_CASE_S and self._is_ready[0]) or self._is_late(stood_s):
+                if (
+                    all_idle()
+                    or (stood_s > _IDLE_IN_ANY_CASE_S and self._stood in self._ready)
+                    or self._is_late(stood_s)
+                ):
                     self._give(1)
             else:
                 real_sleep(_POLL_S)
@@ -210,7 +250,7 @@ class Pair:
 
     def _places(self) -> dict[str, str]:
         waits = zip(_NAMES, self._works, self._has_ended, strict=True)
-        return {name: _place_of(work) for name, work, has_ended in waits if not has_ended}
+        return {name: " and ".join(map(_place_of, works)) for name, works, has_ended in waits if not has_ended}
 
 
 def _place_of(work: Any) -> str:

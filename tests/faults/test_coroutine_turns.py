@@ -6,7 +6,7 @@ import queue
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -16,6 +16,7 @@ from tornpage.faults.contention import coroutines
 from tornpage.faults.contention.awaits import Awaits
 from tornpage.faults.contention.calls import calls_of_this_thread
 from tornpage.faults.contention.coroutines import Pair, Unsettled
+from tornpage.faults.contention.schedule import Deadlock
 
 
 class AtOnce(Executor):
@@ -82,6 +83,107 @@ def test_the_awaits_of_the_tasks_that_a_call_begins_count_and_no_others_do() -> 
             assert awaits.was_cancelled
 
     asyncio.run(main())
+
+
+async def in_a_task(work: Coroutine[Any, Any, Any]) -> Any:
+    return await asyncio.get_running_loop().create_task(work)
+
+
+async def in_a_group(work: Coroutine[Any, Any, Any]) -> Any:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+    return task.result()
+
+
+async def gathered(work: Coroutine[Any, Any, Any]) -> Any:
+    return (await asyncio.gather(work))[0]
+
+
+class Counted:
+    """A number that is counted up in tasks that a call begins."""
+
+    def __init__(self, begin: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
+        self.n = 0
+        self.begin = begin
+
+    async def lost(self) -> None:
+        n = self.n
+        await asyncio.sleep(0)
+        self.n = n + 1
+
+    async def kept(self) -> None:
+        await asyncio.sleep(0)
+        self.n += 1
+        await asyncio.sleep(0)
+
+    async def read(self) -> int:
+        return self.n
+
+    async def loses(self) -> None:
+        await self.begin(self.lost())
+
+    async def keeps(self) -> None:
+        await self.begin(self.kept())
+
+    async def loses_after_its_task(self) -> None:
+        n = await self.begin(self.read())
+        self.n = n + 1
+
+
+async def counts_after(begin: Callable[..., Awaitable[Any]], call: str, at: int) -> tuple[list[int], int]:
+    counted = Counted(begin)
+    pair = Pair(at)
+    assert await pair.run(getattr(counted, call), getattr(counted, call)) == [None, None]
+    assert pair.was_switched == (at > 0)
+    return pair.seen, counted.n
+
+
+@pytest.mark.parametrize("begin", [in_a_task, in_a_group, gathered, lambda work: gathered(in_a_task(work))])
+@pytest.mark.parametrize(("call", "least"), [("loses", 1), ("keeps", 2), ("loses_after_its_task", 1)])
+def test_a_pair_is_switched_at_the_awaits_and_the_ends_of_its_tasks(begin: Any, call: str, least: int) -> None:
+    seen, n = asyncio.run(counts_after(begin, call, 0))
+    assert n == 2
+    assert min(asyncio.run(counts_after(begin, call, at))[1] for at in range(1, seen[0] + 1)) == least
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks")
+def test_a_task_that_begins_at_once_is_switched_too() -> None:
+    async def main(at: int) -> int:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        return (await counts_after(gathered, "loses", at))[1]
+
+    assert [asyncio.run(main(at)) for at in (0, 1)] == [2, 1]
+
+
+def test_a_task_that_is_cancelled_before_it_begins_does_nothing() -> None:
+    async def cancels() -> None:
+        task = asyncio.get_running_loop().create_task(passes_on())
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    async def main() -> None:
+        assert await Pair(1).run(cancels, cancels) == [None, None]
+
+    asyncio.run(main())
+
+
+def test_a_deadlock_names_where_the_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both(one: asyncio.Lock, two: asyncio.Lock) -> None:
+        async with one:
+            await asyncio.sleep(0)
+            async with two:
+                pass
+
+    async def main() -> None:
+        one, two = asyncio.Lock(), asyncio.Lock()
+        await Pair(2).run(lambda: gathered(both(one, two)), lambda: gathered(both(two, one)))
+
+    monkeypatch.setattr(coroutines, "_PATIENCE_S", 0.3)
+    with pytest.raises(Deadlock) as raised:
+        asyncio.run(main())
+    assert all("async with two" in place for place in raised.value.stacks.values())
 
 
 @pytest.fixture

@@ -155,6 +155,37 @@ def test_coroutines_are_switched_at_their_awaits(run) -> None:
     done.stdout.fnmatch_lines(["*A up to its await 1, then the other one*"])
 
 
+def test_coroutines_are_switched_at_the_awaits_of_their_tasks(run) -> None:
+    done = run(
+        """
+        async def in_a_group(work):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(work)
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("began", [lambda work: asyncio.wait_for(work, 60), asyncio.gather, in_a_group])
+        @pytest.mark.parametrize("in_one", [True, False])
+        def test_count(two, callers, began, in_one):
+            async def run(*statement):
+                return await asyncio.to_thread(lambda: two[0].db.execute(*statement).fetchone())
+            async def add():
+                if in_one:
+                    await run("UPDATE job SET owner = coalesce(owner, 0) + 1")
+                else:
+                    n, = await run("SELECT coalesce(owner, 0) FROM job")
+                    await run("UPDATE job SET owner = ?", (n + 1,))
+            async def call():
+                await began(add())
+            async def main():
+                await callers(call, call)
+            asyncio.run(main())
+            assert two[1].db.execute("SELECT owner FROM job").fetchall() == [(2,)]
+        """
+    )
+    done.assert_outcomes(passed=3, failed=3)
+    assert not [line for line in done.stdout.lines if line.startswith("FAILED") and "True" in line]
+
+
 def test_a_call_that_is_cut_short_leaves_no_transaction(run) -> None:
     done = run(
         """

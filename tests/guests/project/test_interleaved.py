@@ -52,6 +52,27 @@ async def test_marked(db, callers):
     assert await call(db, "SELECT n FROM t") == (2,)
 
 
+async def in_a_task(work, *arguments):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work, *arguments)
+
+
+@pytest.mark.anyio
+@pytest.mark.interleave
+async def test_marked_in_a_task(db, callers):
+    one = partial(in_a_task, add, db, anyio.Lock())
+    await callers(one, one)
+    assert await call(db, "SELECT n FROM t") == (2,)
+
+
+@pytest.mark.anyio
+@pytest.mark.interleave
+async def test_marked_in_a_task_fails(db, callers):
+    one = partial(in_a_task, add, db)
+    await callers(one, one)
+    assert await call(db, "SELECT n FROM t") == (2,)
+
+
 @pytest.mark.anyio
 @pytest.mark.interleave
 async def test_marked_fails(db, callers):
