@@ -328,6 +328,8 @@ class Executor(Pair):
         self.real.look_after_restart(crashed=step.crash or was_armed, memory=is_armed)
         if is_armed:
             self.look_after_crash(files)
+        if step.crash:
+            self.put_shadow(self.shadow.crash_copy())
         self.follow()
 
     def _stop(self, step: CrashAt | Damage) -> None:
@@ -392,6 +394,7 @@ class Executor(Pair):
         self.begin_another_life()
         self.record_anew(files)
         self.count(self.open_real())
+        self.put_shadow(self.shadow.crash_copy())
 
     def _interleave(self, step: Interleave) -> None:
         """Let two callers make their calls from the current state, and continue from the state they leave."""

@@ -137,9 +137,8 @@ class Pair:
             self.real.look_after_crash(files)
 
     def begin_another_life(self) -> None:
-        """The process has ended; the next one has another number."""
+        """The process has ended; the next one has another number. The shadow has to be put into it, too."""
         self.real.life += 1
-        self.shadow.life += 1
 
     def close_paused(self) -> None:
         """Close the session; how the harness does that is not part of the scenario."""
@@ -178,7 +177,7 @@ class Pair:
         """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't."""
         self.shadow_has_lived = True
         try:
-            self.shadow.put(files)
+            self.shadow.put(files, self.real.life)
         except Violation:
             raise
         except Exception as error:

@@ -90,8 +90,10 @@ class Shadow(Trial):
         with self._in_place():
             return super().contents()
 
-    def put(self, files: Files) -> None:
-        """Start again on these files."""
+    def put(self, files: Files, life: int | None = None) -> None:
+        """Start again on these files, if told so in another life of the process."""
         self.close()
+        if life is not None:
+            self.life = life
         place(files, self.home)
         self.open()

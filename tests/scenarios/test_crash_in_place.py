@@ -1,19 +1,24 @@
 """Crash states are opened where they were written, each kind of them, as another process: verdicts on sound stores."""
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import crash_places
+import others_stores
 import pytest
 
+from tornpage import faults
 from tornpage.faults import Device
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.in_place import in_life, in_the_place_of
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import History
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, Damage, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.search.recorder import Recorder
@@ -119,6 +124,36 @@ def test_the_process_that_comes_after_a_crash_is_another_one_and_the_first_is_de
                 os.kill(dead, 0)
     assert os.getpid() == own
     os.kill(own, 0)
+
+
+class PoolPerProcess(others_stores.Shelf):
+    """Keeps a connection for each process, as pools do that live on after a fork; a child's is not the parent's."""
+
+    def __init__(self, path: Path) -> None:
+        self.connections: dict[int, sqlite3.Connection] = {}
+        super().__init__(path)
+        self.connections[os.getpid()] = self.db
+
+    def put(self, key: str, value: object = 1) -> None:
+        if os.getpid() not in self.connections:
+            self.connections[os.getpid()] = sqlite3.connect(self.path, isolation_level=None)
+        self.db = self.connections[os.getpid()]
+        super().put(key, value)
+
+
+class PoolPerProcessTarget(others_stores.ShelfTarget):
+    kind = PoolPerProcess
+
+
+@pytest.mark.parametrize("end", [Restart(crash=True), Damage("unreadable", "store.sqlite", 1)])
+def test_the_shadow_is_in_the_process_that_comes_after_a_crash_from_its_beginning(tmp_path: Path, end: Step) -> None:
+    target = PoolPerProcessTarget()
+    first, second = target.calls
+    scenario = Scenario(target.name, target.configurations[0], (Call(first), end, Call(second)))
+    with faults.install():
+        violation, counts = play(scenario, target, tmp_path)
+    assert violation is None
+    assert counts["crashes"] + counts["latent_faults"] == 1
 
 
 def test_what_a_reader_of_crash_states_makes_is_no_file_of_the_store_that_others_may_read() -> None:

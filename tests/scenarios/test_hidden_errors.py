@@ -76,6 +76,24 @@ def from_none_in_its_words() -> None:
         raise StoreFailedError(f"not saved: {error}") from None
 
 
+def from_none_with_the_drivers_error() -> None:
+    # Python's sqlite3 has words of its own for a function that SQLite had no memory for.
+    error = sqlite3.OperationalError("Error creating function")
+    raise StoreFailedError(f"not saved. {type(error).__name__}: {error}") from None
+
+
+def from_none_with_the_name_alone() -> None:
+    raise StoreFailedError("MemoryError") from None
+
+
+def from_none_with_a_consequence() -> None:
+    raise StoreFailedError("not saved. OperationalError: cannot rollback - no transaction is active") from None
+
+
+def from_none_with_an_error_of_another_kind() -> None:
+    raise StoreFailedError("not saved. KeyError: 'a'") from None
+
+
 def rolled_back_blindly() -> None:
     try:
         raise full()
@@ -119,6 +137,10 @@ def in_a_group() -> None:
         (in_its_handler, True),
         (from_none, False),
         (from_none_in_its_words, True),
+        (from_none_with_the_drivers_error, True),
+        (from_none_with_the_name_alone, True),
+        (from_none_with_a_consequence, False),
+        (from_none_with_an_error_of_another_kind, False),
         (rolled_back_blindly, False),
         (masked_with_a_context, False),
         (masked_and_wrapped, False),

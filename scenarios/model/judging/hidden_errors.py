@@ -7,8 +7,9 @@ database decides:
 - an error of SQLite, of the operating system or of memory that is not itself a *consequence* names the fault;
 - a consequence (a ROLLBACK, COMMIT or BEGIN that came too late, a closed connection) raised in its place hides it, even
   with the fault as its context: a handler would look at the transaction although the disk was full;
-- a store's own exception names the fault by its cause, by SQLite's words in its message, or by a word for that kind of
-  error in its name (`StoreBusy`, `DiskFull`); otherwise it hides the fault.
+- a store's own exception names the fault by its cause, by SQLite's words in its message, by the error that its message
+  quotes ("OperationalError: …", as an ORM writes), or by a word for that kind of error in its name (`StoreBusy`,
+  `DiskFull`); otherwise it hides the fault.
 
 A call that is *refused* under a fault, and succeeds without it, hides an error whatever its cause: the caller got "no
 such key". Only a refusal that repeats SQLite's own message ("database is locked") names the fault. Not applied: where
@@ -42,6 +43,8 @@ _NAMED: Final = re.compile(
     r"damaged|not a database|read-?only|errno \d|permission|not permitted|locking protocol",
     re.IGNORECASE,
 )
+# An error that a message quotes by its class, with a message that is not SQLite's own ("Error creating function").
+_QUOTED: Final = re.compile(r"\b(Operational|Database|Internal|Interface|Memory|OS|IO|Permission)Error\b")
 # SQLite's own messages, one of which a refusal has to repeat: a key may be called "disk".
 _MESSAGES: Final = re.compile(
     r"sqlite_(?!error\b)[a-z]+|database (table )?is locked|disk i/o error|database or disk is full|unable to open "
@@ -92,10 +95,14 @@ def names_a_fault(error: BaseException) -> bool:
         said = _is_fault(one)
         if said is not None:
             return said
-        text = _own_text(one)
-        if _NAMED.search(text) or speaks_of_trouble(type(one).__name__):
+        if _names_it(_own_text(one)) or speaks_of_trouble(type(one).__name__):
             return True
     return False
+
+
+def _names_it(text: str) -> bool:
+    """Whether a message has words for an error of the database, or quotes one that is no consequence of another."""
+    return bool(_NAMED.search(text) or (_QUOTED.search(text) and not _CONSEQUENCE.search(text)))
 
 
 def _is_fault(error: BaseException) -> bool | None:
