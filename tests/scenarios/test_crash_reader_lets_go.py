@@ -29,6 +29,45 @@ class Torn(SimpleTarget):
         raise ValueError("the second row is torn")
 
 
+class Beating(sqlite3.Connection):
+    def beat(self) -> None:
+        self.execute("INSERT INTO t VALUES (1)")
+
+
+class Opened(Torn):
+    """A store that can be opened."""
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:
+        return sqlite3.connect(path, isolation_level=None, factory=Beating)
+
+    def view(self, store: Any) -> View:
+        return self.rows(store)
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        return dict(connection.execute("SELECT x, x FROM t"))
+
+
+class Interrupted:
+    """A signal comes while the store's connection locks the file: its handler runs in a callback."""
+
+    kinds = frozenset({"lock"})
+
+    def decide(self, kind: str, role: str, path: str | None) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_inside_the_opening_of_a_store_is_no_violation(home: Path) -> None:
+    with contextlib.closing(sqlite3.connect(home / "made.sqlite", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    content = (home / "made.sqlite").read_bytes()
+    reader = CrashReader(Opened(), Configuration("delete", "FULL"))
+    state = faults.State(faults.Crash(0), {"store.sqlite": content}, (("store.sqlite", b""),))
+    with faults.install() as shims:
+        with pytest.raises(KeyboardInterrupt), shims.watching(Interrupted()):
+            reader.view_of(state, 0, home / "crashed")
+        assert reader.view_of(state, 0, home / "crashed") == {}
+
+
 def test_a_reader_that_fails_keeps_neither_file_nor_lock(home: Path) -> None:
     with contextlib.closing(sqlite3.connect(home / "made.sqlite", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t (x)")

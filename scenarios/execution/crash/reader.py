@@ -106,7 +106,8 @@ class CrashReader:
         known = self._seen.get(state.identity)
         if known is None:
             try:
-                with another_process(), StrictUmask():
+                # An interrupt inside SQLite makes its call fail: that is no violation.
+                with another_process(), StrictUmask(), faults.shims().telling():
                     known = self._look(state, now_ms, directory)
             except Violation as violation:
                 known = violation
