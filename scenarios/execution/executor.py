@@ -61,6 +61,7 @@ class Executor(Pair):
 
     def do(self, step: Step) -> None:
         """Play one step and check everything. Raises `Violation`."""
+        step = self.own_calls.in_step(step)
         if not isinstance(step, Clear):
             self.real.hidden_errors.require_none()
         self.steps.append(step)
@@ -150,7 +151,7 @@ class Executor(Pair):
                 self.armed.end()
             return
         fired, circumstance = self.armed.fired, self._circumstance()
-        before, keeps = self.view, bool(self.armed) or step.action.name in self._answering
+        before, keeps = self.view, bool(self.counts["armed"]) or step.action.name in self._answering
         files, wanted, stages, after = self.shadow.go_ahead(
             step.action, keeps_files=keeps, settles=self.recording is not None
         )

@@ -23,6 +23,7 @@ from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.own_calls import OwnCalls
 from tornpage.scenarios.model.scenario import Arm, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.targets.declaration import require_as_declared
@@ -53,6 +54,8 @@ class Pair:
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str, str]] = Counter()
+        # A scenario from a file has what JSON makes of a call's arguments.
+        self.own_calls = OwnCalls((*target.workload(), target.heartbeat()))
         # Files that an earlier scenario has left open must not affect this one.
         directory = first_free(siblings(directory))
         for name in ("real", "shadow"):

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tornpage.scenarios.model.as_json import for_a_file
+from tornpage.scenarios.model.scenario import Call, Interleave, Step
 from tornpage.scenarios.model.target import Action
 
 
@@ -25,6 +26,16 @@ class OwnCalls:
     def of(self, action: Action) -> Action:
         """The target's own call for one that was read from a file; any other call as it is."""
         return self._calls.get(_key(action), action) if self._calls else action
+
+    def in_step(self, step: Step) -> Step:
+        """The same step with the target's own calls."""
+        if not self._calls:
+            return step
+        if isinstance(step, Call):
+            return msgspec.structs.replace(step, action=self.of(step.action))
+        if isinstance(step, Interleave):
+            return msgspec.structs.replace(step, first=self.of(step.first), second=self.of(step.second))
+        return step
 
 
 def _key(action: Action) -> bytes:

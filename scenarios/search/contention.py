@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from tornpage import faults
 from tornpage.scenarios.execution.injection import Condition
+from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
 from tornpage.scenarios.execution.program_rival import AT_THE_CALL, ProgramRival
 from tornpage.scenarios.execution.syscall_injection import require_seen
 from tornpage.scenarios.execution.trial import OPEN, Trial
@@ -78,13 +79,29 @@ class Contend(PointSearch):
             return super().search(part)
 
     def needs(self) -> Iterator[Need]:
-        """At least one rival blocked the store."""
+        """At least one rival blocked the store, if it takes locks."""
         yield from super().needs()
-        yield Need("contentions", "no rival ever blocked the store")
+        if not self._takes_no_locks():
+            yield Need("contentions", "no rival ever blocked the store")
+
+    def _takes_no_locks(self) -> bool:
+        """Whether no rival can block the store, in any configuration; asked only if none has."""
+        return not self.total.counts["contentions"] and all(
+            takes_no_locks(self.target, one, self.directory / "no-locks") for one in self.configurations
+        )
+
+    def judge(self, *, complete: bool) -> None:
+        """Of a store without locks say so, and try no further points."""
+        if self._takes_no_locks():
+            self.note(f"no rival can block it: {NO_LOCKS}")
+            self.total.seen.update(self.seen)
+        super().judge(complete=complete)
 
     def kinds_never_met(self) -> list[str]:
-        """Kinds of rivals that held a lock and never blocked the store."""
+        """Kinds of rivals that held a lock and never blocked the store, though some can."""
         seen = self.total.seen
+        if self._takes_no_locks():
+            return []
         return [name for name in sorted(faults.RIVAL_KINDS) if seen[_came(name)] and not seen[_blocked(name)]]
 
     def is_met(self, kind: str) -> bool:

@@ -30,6 +30,7 @@ from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Played, Stage
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
+from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
 from tornpage.scenarios.execution.snapshots import held_open, place, siblings
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
@@ -135,7 +136,7 @@ class Interleavings(Search):
         elif complete and self.shard is None and not self._is_explained():
             self.seen = self.total.seen
             self.note(f"{NOT_TRIED}{_NO_PAIR}")
-        elif complete and self.shard is None:
+        elif complete and self.shard is None and self.total.counts["pairs"]:
             self.seen = self.total.seen
             self._name_the_others()
         return super().ended(complete=complete)
@@ -406,6 +407,9 @@ class Interleavings(Search):
         """Whether the store supports two callers, by its declaration or by its behaviour."""
         if self.is_declared:
             return True
+        if takes_no_locks(self.target, stage.configuration, self.directory / "no-locks"):
+            self._one_caller(NO_LOCKS)
+            return False
         for action in calls:
             if serial.run(action).view != serial.state.view and (why := self._conflict_of(stage, serial, action)):
                 self._one_caller(why)

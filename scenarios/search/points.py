@@ -372,6 +372,7 @@ class PointSearch(WorkloadSearch):
             trial.judge_answer(start.action, answer, start.wanted, lambda: self._answer_again(configuration, start))
             trial.heartbeat()
             trial.hidden_errors.require_none()
+            self.judge_later(trial, point, answer)
         return condition
 
     def _answer_again(self, configuration: Configuration, start: Start) -> Any:
@@ -402,6 +403,9 @@ class PointSearch(WorkloadSearch):
 
     def judge_during(self, trial: Trial, point: Point, condition: Condition, answer: Answer) -> None:
         """Judge the call while the injection is still in force; raises `Violation`."""
+
+    def judge_later(self, trial: Trial, point: Point, answer: Answer) -> None:
+        """Judge what follows the call and the small change, with nothing in force; raises `Violation`."""
 
     # -- findings ------------------------------------------------------------------------------------------
 

@@ -16,12 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from tornpage import faults
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Extent, Series
+from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.scenario import Arm, Depth
+from tornpage.scenarios.model.scenario import Arm, Depth, Scenario
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.model.work import Need, Part
+from tornpage.scenarios.search.later_reads import LaterReads
 from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.scripts import KIND as SCRIPTS
@@ -73,6 +78,7 @@ class Sweep(PointSearch):
         self.plan = plan
         # The last point whose sticky fault would have met nothing more than the single one; and its result.
         self._same_for_good: tuple[Point, Met] | None = None
+        self._later_reads = LaterReads(target)
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -143,6 +149,23 @@ class Sweep(PointSearch):
         """Whether it is at the statement depth."""
         return isinstance(point.step, Arm) and point.step.depth == "statement"
 
+    def play(self, configuration: Configuration, point: Point) -> Any:
+        """Try one point; one of a plain file with what may follow it."""
+        if _is_of_a_file(point):
+            self._later_reads.prepare(configuration, point.start, self.home)
+        return super().play(configuration, point)
+
+    def judge_later(self, trial: Trial, point: Point, answer: Answer) -> None:
+        """After a fault of a plain file: what later calls return."""
+        if _is_of_a_file(point):
+            self._later_reads.follow(trial, point.start, answer)
+
+    def scenario(self, configuration: Configuration, point: Point) -> Scenario:
+        """One point as a scenario, with the steps that followed it."""
+        scenario = super().scenario(configuration, point)
+        later = self._later_reads.made if _is_of_a_file(point) else ()
+        return msgspec.structs.replace(scenario, steps=(*scenario.steps, *later))
+
     def try_point(self, configuration: Configuration, point: Point) -> None:
         """Try one point; if it is equivalent to the one before, report the same result."""
         before, self._same_for_good = self._same_for_good, None
@@ -160,6 +183,11 @@ class Sweep(PointSearch):
             # The operation that failed was the last one that it matches.
             self._same_for_good = point, met
         return super().took(configuration, point, met)
+
+
+def _is_of_a_file(point: Point) -> bool:
+    """Whether it is a fault of a plain file, and not beneath SQLite."""
+    return point.series.kind.startswith("file-")
 
 
 def _matched(met: Met) -> int | None:

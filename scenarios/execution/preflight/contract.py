@@ -24,6 +24,7 @@ from tornpage.scenarios.execution.preflight.beat_key import Seen, adds_a_key
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
 from tornpage.scenarios.execution.preflight.own_files import leaves_its_file
 from tornpage.scenarios.execution.preflight.rules import (
+    LOCKED_OUT,
     another_library,
     missing_table,
     require_empty,
@@ -49,12 +50,6 @@ _NO_STATEMENTS: Final = (
     "depths has 'statement', and no statement went through `environment.connect`: let the store open its connections "
     "with it, or leave 'statement' out"
 )
-_LOCKED_OUT: Final = (
-    "the store keeps every other reader out of its database between its calls, although no transaction is open: "
-    "tornpage looks at the file after each call. With PRAGMA locking_mode=EXCLUSIVE a connection never lets go of its "
-    "lock; let `make` leave locking_mode NORMAL"
-)
-
 _MAY_BE_LATE: Final = (
     "the-beat-adds-one-key", "one-key-per-thing", "each-directory-is-a-store-of-its-own",
     "the-same-calls-lead-to-the-same-state", "looking-changes-nothing",
@@ -447,7 +442,7 @@ class _Rehearsal:
             # The driver's own errors have no code, such as one about a text that is not UTF-8.
             code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code == sqlite3.SQLITE_BUSY and not leaves_a_transaction(trial.directory):
-                raise self._wrong("a-reader-can-look-between-calls", _LOCKED_OUT) from cause
+                raise self._wrong("a-reader-can-look-between-calls", LOCKED_OUT) from cause
             if code != sqlite3.SQLITE_ERROR:
                 raise _Leave from violation
             raise self._wrong(_READS, f"`rows` fails without any fault: {cause}") from cause

@@ -16,6 +16,13 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.shared_files import shared
 from tornpage.scenarios.model.target import Configuration, SetUpError, Target, View
 
+LOCKED_OUT: Final = (
+    "the store keeps every other reader out of its database between its calls, although no transaction is open: "
+    "tornpage looks at the file after each call. With PRAGMA locking_mode = EXCLUSIVE a connection never lets go of "
+    "its lock; let `make` return a store whose locking_mode is NORMAL (set it before journal_mode = WAL, or, with a "
+    "rollback journal, after opening, and read something)"
+)
+
 # Other libraries that bring their own SQLite.
 _OTHER_LIBRARIES: Final = ("apsw", "pysqlite3", "sqlcipher3", "sqlean", "turso", "libsql", "duckdb")
 

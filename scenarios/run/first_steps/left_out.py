@@ -38,6 +38,10 @@ class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
     """Nothing can be proposed, and why."""
 
 
+class LockedOutError(NotLearned):
+    """Nobody else can read the store's database, however it is made."""
+
+
 def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter], *, awaits: bool) -> str:
     """Why it isn't called; empty if it can be tried. `awaits`: the end of an asynchronous method is waited for."""
     if not awaits and (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)):

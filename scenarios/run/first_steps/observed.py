@@ -22,7 +22,7 @@ from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.run.first_steps.arguments import ways_to_make
 from tornpage.scenarios.run.first_steps.bounds import lowered_bound
 from tornpage.scenarios.run.first_steps.learned import choices_of, is_better
-from tornpage.scenarios.run.first_steps.left_out import NotLearned, nothing_added
+from tornpage.scenarios.run.first_steps.left_out import LockedOutError, NotLearned, nothing_added
 from tornpage.scenarios.run.first_steps.more_calls import mirrored, overwriting, second_keys, with_more
 from tornpage.scenarios.run.first_steps.played import NO_DATABASE, Played
 from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
@@ -136,6 +136,8 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             with contextlib.nullcontext() if deterministic else later(lambda: _A_MONTH_S):
                 again = Played(store, make, second, deterministic=deterministic)
                 again.repeat([action for action, _ in found])
+        except LockedOutError:
+            raise
         except NotLearned as error:
             reasons.append(f"{make}: {error}")
             continue

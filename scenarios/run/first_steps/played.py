@@ -36,6 +36,7 @@ from tornpage.scenarios.run.first_steps.learned import Better, better_values
 from tornpage.scenarios.run.first_steps.left_out import (
     NEEDS_AN_OBJECT,
     NO_EFFECT,
+    LockedOutError,
     NotLearned,
     ending,
     is_an_ending,
@@ -103,6 +104,8 @@ class Played:
         try:
             with limit(A_CALL_S, "it did not return"), self._during("open"):
                 opened = made(make, names, lambda: bool(self.tables()))
+        except LockedOutError:
+            raise
         except FAILURES as error:
             raise NotLearned(f"{type(error).__name__}: {error}") from error
         self.store, self.own = opened.store, opened.own

@@ -11,6 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
+from tornpage.scenarios.execution.preflight.rules import LOCKED_OUT
+from tornpage.scenarios.run.first_steps.left_out import LockedOutError
 
 # The file's name that a store is given.
 GIVEN: Final = "store.sqlite"
@@ -105,8 +108,20 @@ def read(directory: Path) -> tuple[str, str, list[Table]]:
     path = next((one for one in files if _is_database(one)), None)
     if path is None:
         return "", "delete", []
+    try:
+        return _read(path, str(path.relative_to(directory)))
+    except sqlite3.OperationalError as error:
+        is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        if not is_locked or leaves_a_transaction(directory):
+            raise
+        raise LockedOutError(
+            f"{LOCKED_OUT}; for a first target, name a function that does so: --from MODULE:FUNCTION"
+        ) from error
+
+
+def _read(path: Path, name: str) -> tuple[str, str, list[Table]]:
     with contextlib.closing(faults.connect_unwatched(path, read_only=True)) as connection:
         # A text that is not UTF-8 is a matter of `rows`, which names it.
         connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
         journal_mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
-        return str(path.relative_to(directory)), journal_mode, [_table(connection, name) for name in _names(connection)]
+        return name, journal_mode, [_table(connection, one) for one in _names(connection)]

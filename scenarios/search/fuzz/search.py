@@ -36,6 +36,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.shrink import shown, what_suffices
 from tornpage.scenarios.execution.interleave.sessions import shared_processes
+from tornpage.scenarios.execution.preflight.no_locks import takes_no_locks
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
@@ -441,7 +442,12 @@ class Fuzz(Search):
         met = {"limit": "limits", "contend": "contentions", "cut power": "power_cuts"}
         steps = checkpoint.totals.get("steps", 0)
         needed = {count for rule, count in met.items() if rule in self._rules(steps)} | {"jumps"}
-        return sorted(count for count in needed if not checkpoint.totals.get(count)) if steps >= ENOUGH_STEPS else []
+        missing = {count for count in needed if not checkpoint.totals.get(count)} if steps >= ENOUGH_STEPS else set()
+        if "contentions" in missing and all(
+            takes_no_locks(self.target, one, self.directory / "no-locks") for one in self.configurations
+        ):
+            missing.remove("contentions")
+        return sorted(missing)
 
 
 def _turn_of(actions: frozenset[str], batch: int) -> tuple[str, ...]:

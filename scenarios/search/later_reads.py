@@ -1,0 +1,166 @@
+"""After a fault of a plain file: the call made again, a restart, and what the store's reading calls then return.
+
+Method. The rows of a database, and a view made of them, say nothing of a file beside it: a half-written one that the
+next call takes for whole leaves every row as it should be. So after such a fault these steps follow, on the store that
+met it, and before, to compare, on one that did not. The *reading calls* of the workload are those that change nothing
+and return something.
+
+- A call that was acknowledged: the store is closed and opened again, and each reading call is made.
+- A call that failed, and left the state before: each reading call is made, if the call would have changed the view;
+  then the failed call again, as a caller does that tries again; then as above.
+- An opening or a closing: the store is opened again, and each reading call is made.
+
+Not covered: a call that failed after its change had happened, and a workload without reading calls.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.judging.answers import NOT_COMPARED, agreed
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.scenario import Call, Restart, Step
+from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.search.workload import Start
+
+# Of a long workload so many distinct reading calls are made.
+_MOST_READS: Final = 12
+
+
+class _Expected(msgspec.Struct, frozen=True):
+    """A call (None: closing and opening), and without a fault its answer and the state after it."""
+
+    action: Action | None
+    answer: Answer
+    view: View
+
+
+class _Course(msgspec.Struct, frozen=True):
+    """What follows a call and the small change without a fault: the state it begins with, and the steps."""
+
+    begins: View
+    steps: tuple[_Expected, ...]
+
+
+class LaterReads:
+    """What follows a fault of a plain file in a call, for one target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._reads: dict[Configuration, tuple[Action, ...]] = {}
+        self._start: Start | None = None
+        # By whether the call was acknowledged.
+        self._courses: dict[bool, _Course] = {}
+        # The steps made at the current point, for its scenario.
+        self.made: tuple[Step, ...] = ()
+
+    def prepare(self, configuration: Configuration, start: Start, home: Path) -> None:
+        """Make what may follow the call of `start` on a store that meets no fault, in the directory `home`."""
+        self.made = ()
+        if start is self._start:
+            return
+        if configuration not in self._reads:
+            self._reads[configuration] = self._reading_calls(configuration, home)
+        self._start = start
+        kinds = (True,) if start.action in (OPEN, CLOSE) else (True, False)
+        self._courses = {is_done: self._without_fault(configuration, start, home, is_done=is_done) for is_done in kinds}
+
+    def follow(self, trial: Trial, start: Start, answer: Answer) -> None:
+        """Make what follows the `answer` to the call of `start`, and the small change; raises `Violation`."""
+        course = self._courses[answer.kind == "done" or start.action in (OPEN, CLOSE)]
+        if answer.kind == "refused" or trial.oracle.settled != course.begins:
+            return
+        self.made = (Call(self._target.heartbeat(), start.step),)
+        trial.oracle.numbers_used = True
+        for expected in course.steps:
+            action = expected.action
+            self.made += (Restart(at=start.step) if action is None else Call(action, start.step),)
+            if action is None:
+                trial.close()
+                trial.reopen()
+                trial.look_after_restart(crashed=False)
+            else:
+                _call(trial, action, expected)
+            if trial.oracle.settled != expected.view:
+                # A new row has a higher number than without the call that failed.
+                return
+
+    def _reading_calls(self, configuration: Configuration, home: Path) -> tuple[Action, ...]:
+        """The workload's calls that return something, and that change nothing, like all others of their name."""
+        place({}, home)
+        reads: list[Action] = []
+        changing: set[str] = set()
+        with Trial(self._target, configuration, home, {}) as dry:
+            dry.at_step(0)
+            dry.open()
+            for step, action in enumerate(self._target.workload(), start=1):
+                before = dry.live_view()
+                dry.at_step(step)
+                answer = dry.call(action, before)
+                if dry.live_view() != before:
+                    changing.add(action.name)
+                elif action not in reads and answer.kind == "done" and answer.value not in (None, NOT_COMPARED):
+                    reads.append(action)
+        return tuple(one for one in reads if one.name not in changing)[:_MOST_READS]
+
+    def _without_fault(self, configuration: Configuration, start: Start, home: Path, *, is_done: bool) -> _Course:
+        """What follows, twice: an answer that differs is not compared."""
+        first, second = (self._played(configuration, start, home, is_done=is_done) for _ in range(2))
+        steps = []
+        for one, other in zip(first.steps, second.steps, strict=False):
+            if one.view != other.view:
+                break
+            value = agreed(one.answer.value, other.answer.value)
+            steps.append(_Expected(one.action, Answer("done", value=value), one.view))
+        return msgspec.structs.replace(first, steps=tuple(steps))
+
+    def _played(self, configuration: Configuration, start: Start, home: Path, *, is_done: bool) -> _Course:
+        """The steps up to the first that does not succeed."""
+        place(start.files, home)
+        expected: list[_Expected] = []
+        with Trial(self._target, configuration, home, start.before) as shadow:
+            shadow.at_step(start.step)
+            shadow.open()
+            if is_done and start.action not in (OPEN, CLOSE):
+                shadow.call(start.action, start.after, start.stages)
+            shadow.beat()
+            begins = shadow.live_view()
+            for action in self._calls(configuration, start, is_done=is_done):
+                if action is None:
+                    shadow.close()
+                    shadow.open()
+                answer = Answer("done") if action is None else shadow.call(action, begins)
+                if answer.kind != "done":
+                    break
+                expected.append(_Expected(action, answer, shadow.live_view()))
+        return _Course(begins, tuple(expected))
+
+    def _calls(self, configuration: Configuration, start: Start, *, is_done: bool) -> list[Action | None]:
+        """The calls that follow; None: closing and opening."""
+        reads = self._reads[configuration]
+        if is_done:
+            return [None, *reads]
+        # Of a call that changes nothing visible it can't be told whether it has happened.
+        first = reads if start.before != start.after else ()
+        return [*first, start.action, None, *reads]
+
+
+def _call(trial: Trial, action: Action, expected: _Expected) -> None:
+    """Make a call with nothing armed, and compare; raises `Violation`."""
+    before = trial.oracle.settled
+    answer = trial.call(action, expected.view)
+    if answer.kind == "raised":
+        message = f"the fault is gone, and {action} {answer}"
+        raise Violation("still-usable-after-the-fault", message) from answer.error
+    if answer.kind == "refused":
+        message = f"{action} {answer}; without the fault it would be acknowledged"
+        raise Violation("acknowledged-is-durable", message)
+    if expected.view != before:
+        trial.look()
+    else:
+        value = expected.answer.value
+        trial.judge_answer(action, answer, value, lambda: value)

@@ -1,0 +1,159 @@
+"""Stores that keep bytes in files beside their rows: the next call finds what a failed one has left of a file."""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tornpage import Action, Configuration, SimpleTarget
+
+
+class Drafts:
+    """Sound: a file has its name only when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.dir = path.parent / "blobs"
+        self.dir.mkdir(exist_ok=True)
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, digest TEXT)")
+
+    def write(self, file: Path, data: bytes) -> None:
+        draft = file.with_suffix(".tmp")
+        try:
+            self.fill(draft, data)
+            draft.rename(file)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def fill(self, file: Path, data: bytes) -> None:
+        with file.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+
+    def put(self, name: str, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        if not (self.dir / digest).exists():
+            self.write(self.dir / digest, data)
+        self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, digest))
+
+    def get(self, name: str) -> bytes | None:
+        file = self.where(name)
+        return None if file is None else Path(file).read_bytes()
+
+    def where(self, name: str) -> str | None:
+        """The path of a file, which is another one for each directory."""
+        row = self.db.execute("SELECT digest FROM names WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(self.dir / row[0])
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class InPlace(Drafts):
+    """Wrong: a file that is there is taken for whole."""
+
+    def write(self, file: Path, data: bytes) -> None:
+        self.fill(file, data)
+
+
+class Exclusive(Drafts):
+    """Wrong: what a failed write has left refuses each later one."""
+
+    def put(self, name: str, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        file = self.dir / f"{name}-{digest}"
+        if self.where(name) == str(file):
+            return
+        with file.open("xb") as out:
+            out.write(data)
+        self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, f"{name}-{digest}"))
+
+
+class Hushed(Drafts):
+    """Wrong: an error of the write is swallowed."""
+
+    def write(self, file: Path, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.fill(file, data)
+
+
+class ByName(Drafts):
+    """Wrong: a new version is written over the old one, which a failed write leaves half-way."""
+
+    def put(self, name: str, data: bytes) -> None:
+        self.fill(self.dir / name, data)
+        self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, hashlib.sha256(data).hexdigest()))
+
+    def where(self, name: str) -> str | None:
+        return str(self.dir / name)
+
+
+class Exports(Drafts):
+    """Sound: it exports its rows into a file, and may fail after the file was replaced."""
+
+    def export(self) -> None:
+        draft = self.dir / "names.tmp"
+        draft.write_text(repr(self.db.execute("SELECT name FROM names").fetchall()))
+        draft.rename(self.dir / "names.txt")
+        held = os.open(self.dir, os.O_RDONLY)
+        try:
+            os.fsync(held)
+        finally:
+            os.close(held)
+
+    def exported(self) -> str:
+        return (self.dir / "names.txt").read_text()
+
+
+class BlobsTarget(SimpleTarget):
+    title = "bytes in files"
+    file = "names.db"
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (
+        Action("put", {"name": "a", "data": b"first"}),
+        Action("get", {"name": "a"}),
+        Action("where", {"name": "a"}),
+        Action("put", {"name": "a", "data": b"second"}),
+    )
+    beat = Action("put", {"name": "beat", "data": b"third"})
+    kind: Any = Drafts
+
+    def make(self, path: Path, configuration: Any, environment: Any) -> Any:
+        return self.kind(path)
+
+    def view(self, store: Any) -> Any:
+        return self.rows(store.db)
+
+    def rows(self, connection: Any) -> Any:
+        return dict(connection.execute("SELECT name, digest FROM names").fetchall())
+
+
+class InPlaceTarget(BlobsTarget):
+    kind = InPlace
+
+
+class ExclusiveTarget(BlobsTarget):
+    kind = Exclusive
+
+
+class HushedTarget(BlobsTarget):
+    kind = Hushed
+
+
+class ByNameTarget(BlobsTarget):
+    kind = ByName
+
+
+class ExportsTarget(BlobsTarget):
+    kind = Exports
+    calls = (
+        Action("put", {"name": "a", "data": b"first"}),
+        Action("export"),
+        Action("exported"),
+        Action("put", {"name": "b", "data": b"second"}),
+        Action("export"),
+    )

@@ -1,0 +1,63 @@
+"""What a fault has left of a file beside the rows: seen by the call made again, and by what is read later."""
+
+from pathlib import Path
+from typing import Any
+
+import blob_stores
+import msgspec
+import pytest
+
+from tornpage import faults
+from tornpage.faults.files.in_place import is_supported
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.as_json import for_a_file
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, Scenario
+from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.run.reproduce.replay_file import Verdict, read, replay
+from tornpage.scenarios.run.reproduce.replay_file import write as write_file
+from tornpage.scenarios.search.recorder import Recorder
+
+pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions of this interpreter are out of reach")
+
+
+def swept(target: Any) -> Recorder:
+    return run(target, Plan(("sweep",), Profile("test", None, None, 0, 0), report=None))
+
+
+@pytest.mark.parametrize("name", ["BlobsTarget", "ExportsTarget"])
+def test_a_store_that_leaves_no_half_file_is_silent(name: str) -> None:
+    recorder = swept(getattr(blob_stores, name)())
+    assert not recorder.findings
+    assert not recorder.vacuous
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("InPlaceTarget", "wrong-answer", "get(name='a') was acknowledged and returned 'bytes '"),
+        ("ExclusiveTarget", "still-usable-after-the-fault", "FileExistsError"),
+        ("HushedTarget", "wrong-answer", "get(name='a') was acknowledged and returned 'bytes '"),
+        ("ByNameTarget", "wrong-answer", "get(name='a') was acknowledged and returned"),
+    ],
+)
+def test_what_a_failed_write_has_left_is_found_and_replays(name: str, code: str, message: str, tmp_path: Path) -> None:
+    target = getattr(blob_stores, name)()
+    findings = [one.finding for one in swept(target).findings]
+    found = [one for one in findings if one.code == code and message in one.message]
+    assert found, name
+    assert found[0].shows_again
+    assert found[0].scenario.faults == 1
+    with faults.install():
+        made = read(write_file(found[0], tmp_path, 0))
+        assert replay(made, target, tmp_path / "broken")[0] is Verdict.FAILED
+        assert replay(made, blob_stores.BlobsTarget(), tmp_path / "sound")[0] is Verdict.FIXED
+
+
+def test_the_small_change_is_known_again_in_a_scenario_from_a_file(tmp_path: Path) -> None:
+    target = blob_stores.BlobsTarget()
+    steps = tuple(map(Call, (target.calls[0], target.beat, target.calls[1])))
+    written = msgspec.json.encode(Scenario(target.name, target.configurations[0], steps), enc_hook=for_a_file)
+    with faults.install():
+        violation, _ = play(msgspec.json.decode(written, type=Scenario), target, tmp_path)
+    assert violation is None
