@@ -72,6 +72,8 @@ class Pair:
         # The calls that return something, and whether any has failed yet.
         self._answering: set[str] = set()
         self.has_failed = False
+        # Whether a call has raised whose change had happened, and files beside the rows may be as before it.
+        self._is_half_told = False
         if "statement" in target.depths:
             self.real.watch_statements()
             self.shadow.watch_statements()

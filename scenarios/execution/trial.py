@@ -244,6 +244,10 @@ class Trial:
         self.oracle.heard(answer, after, stages)
         return answer
 
+    def ask(self, action: Action) -> Answer:
+        """Make one call of which the oracle hears nothing, such as one that only reads."""
+        return self._ask(action)
+
     def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:
         """Make one call without a fault; return its answer, and the state at each commit if it commits more than once.
 

@@ -5,16 +5,18 @@ next call takes for whole leaves every row as it should be. So after such a faul
 met it, and before, to compare, on one that did not. The *reading calls* of the workload are those that change nothing
 and return something.
 
-- A call that was acknowledged: the store is closed and opened again, and each reading call is made.
-- A call that failed, and left the state before: each reading call is made, if the call would have changed the view;
-  then the failed call again, as a caller does that tries again; then as above.
+- At once each reading call is made; one that a reader could make before the fault may not fail. Of a call that was
+  acknowledged, or failed and left the state before, each must return what it returns in that state.
+- After the small change, a call that was acknowledged: the store is closed and opened again, and each reading call is
+  made. One that failed, and left the state before: it is made again, as a caller does that tries again; then the same.
 - An opening or a closing: the store is opened again, and each reading call is made.
 
-Not covered: a call that failed after its change had happened, and a workload without reading calls.
+Not covered: what is returned after a call that failed although its change had happened, since a file may be as before
+or as after it, and a workload without reading calls.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,10 +42,11 @@ class _Expected(msgspec.Struct, frozen=True):
 
 
 class _Course(msgspec.Struct, frozen=True):
-    """What follows a call and the small change without a fault: the state it begins with, and the steps."""
+    """What follows a call without a fault: what is read at once, the state after the small change, and the steps."""
 
-    begins: View
-    steps: tuple[_Expected, ...]
+    reads: tuple[_Expected, ...] = ()
+    begins: View = msgspec.field(default_factory=dict)
+    steps: tuple[_Expected, ...] = ()
 
 
 class LaterReads:
@@ -69,12 +72,28 @@ class LaterReads:
         kinds = (True,) if start.action in (OPEN, CLOSE) else (True, False)
         self._courses = {is_done: self._without_fault(configuration, start, home, is_done=is_done) for is_done in kinds}
 
+    def read(self, trial: Trial, start: Start, answer: Answer) -> None:
+        """Make the reading calls at once after the `answer` to the call of `start`; raises `Violation`."""
+        if start.action in (OPEN, CLOSE) or answer.kind == "refused":
+            return
+        settled, is_done = trial.oracle.settled, answer.kind == "done"
+        # Of a call that failed and changes nothing visible it can't be told whether it has happened.
+        is_known = is_done or (settled == start.before and start.before != start.after)
+        courses = [self._courses[is_done]] if is_known else [*self._courses.values()]
+        for expected in courses[0].reads:
+            action = expected.action
+            if action is None or not all(any(one.action == action for one in course.reads) for course in courses):
+                continue
+            self.made += (Call(action, start.step),)
+            value = expected.answer.value if is_known else NOT_COMPARED
+            _judge_read(trial, action, trial.ask(action), value)
+
     def follow(self, trial: Trial, start: Start, answer: Answer) -> None:
         """Make what follows the `answer` to the call of `start`, and the small change; raises `Violation`."""
         course = self._courses[answer.kind == "done" or start.action in (OPEN, CLOSE)]
         if answer.kind == "refused" or trial.oracle.settled != course.begins:
             return
-        self.made = (Call(self._target.heartbeat(), start.step),)
+        self.made += (Call(self._target.heartbeat(), start.step),)
         trial.oracle.numbers_used = True
         for expected in course.steps:
             action = expected.action
@@ -108,59 +127,67 @@ class LaterReads:
         return tuple(one for one in reads if one.name not in changing)[:_MOST_READS]
 
     def _without_fault(self, configuration: Configuration, start: Start, home: Path, *, is_done: bool) -> _Course:
-        """What follows, twice: an answer that differs is not compared."""
-        first, second = (self._played(configuration, start, home, is_done=is_done) for _ in range(2))
-        steps = []
-        for one, other in zip(first.steps, second.steps, strict=False):
-            if one.view != other.view:
-                break
-            value = agreed(one.answer.value, other.answer.value)
-            steps.append(_Expected(one.action, Answer("done", value=value), one.view))
-        return msgspec.structs.replace(first, steps=tuple(steps))
+        """What follows, twice: an answer that differs is not compared. Nothing, if that fails."""
+        try:
+            first, second = (self._played(configuration, start, home, is_done=is_done) for _ in range(2))
+        except Violation:
+            # It is a finding of its own, without any fault.
+            return _Course()
+        return _Course(_agreed(first.reads, second.reads), first.begins, _agreed(first.steps, second.steps))
 
     def _played(self, configuration: Configuration, start: Start, home: Path, *, is_done: bool) -> _Course:
-        """The steps up to the first that does not succeed."""
+        """The steps up to the first that does not succeed, and the reading calls that do."""
         place(start.files, home)
-        expected: list[_Expected] = []
+        reads, calls = self._reads[configuration], list[_Expected]()
         with Trial(self._target, configuration, home, start.before) as shadow:
             shadow.at_step(start.step)
             shadow.open()
             if is_done and start.action not in (OPEN, CLOSE):
                 shadow.call(start.action, start.after, start.stages)
+            view = shadow.live_view()
+            answers = [(one, shadow.ask(one)) for one in reads]
             shadow.beat()
             begins = shadow.live_view()
-            for action in self._calls(configuration, start, is_done=is_done):
+            for action in (*(() if is_done else (start.action,)), None, *reads):
                 if action is None:
                     shadow.close()
                     shadow.open()
-                answer = Answer("done") if action is None else shadow.call(action, begins)
+                answer = Answer("done") if action is None else shadow.ask(action)
                 if answer.kind != "done":
                     break
-                expected.append(_Expected(action, answer, shadow.live_view()))
-        return _Course(begins, tuple(expected))
+                calls.append(_Expected(action, answer, shadow.live_view()))
+        at_once = tuple(_Expected(one, answer, view) for one, answer in answers if answer.kind == "done")
+        return _Course(at_once, begins, tuple(calls))
 
-    def _calls(self, configuration: Configuration, start: Start, *, is_done: bool) -> list[Action | None]:
-        """The calls that follow; None: closing and opening."""
-        reads = self._reads[configuration]
-        if is_done:
-            return [None, *reads]
-        # Of a call that changes nothing visible it can't be told whether it has happened.
-        first = reads if start.before != start.after else ()
-        return [*first, start.action, None, *reads]
+
+def _agreed(first: tuple[_Expected, ...], second: tuple[_Expected, ...]) -> tuple[_Expected, ...]:
+    """The steps that two runs agree on; answers that differ are not compared."""
+    steps = []
+    for one, other in zip(first, second, strict=False):
+        if one.action != other.action or one.view != other.view:
+            break
+        steps.append(
+            _Expected(one.action, Answer("done", value=agreed(one.answer.value, other.answer.value)), one.view)
+        )
+    return tuple(steps)
 
 
 def _call(trial: Trial, action: Action, expected: _Expected) -> None:
     """Make a call with nothing armed, and compare; raises `Violation`."""
     before = trial.oracle.settled
     answer = trial.call(action, expected.view)
+    changes = expected.view != before
+    _judge_read(trial, action, answer, NOT_COMPARED if changes else expected.answer.value)
+    if changes:
+        trial.look()
+
+
+def _judge_read(trial: Trial, action: Action, answer: Answer, value: Any) -> None:
+    """Require that a call with nothing armed is acknowledged, and returns `value`; raises `Violation`."""
     if answer.kind == "raised":
         message = f"the fault is gone, and {action} {answer}"
         raise Violation("still-usable-after-the-fault", message) from answer.error
     if answer.kind == "refused":
         message = f"{action} {answer}; without the fault it would be acknowledged"
         raise Violation("acknowledged-is-durable", message)
-    if expected.view != before:
-        trial.look()
-    else:
-        value = expected.answer.value
-        trial.judge_answer(action, answer, value, lambda: value)
+    trial.judge_answer(action, answer, value, lambda: value)

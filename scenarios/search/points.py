@@ -370,6 +370,7 @@ class PointSearch(WorkloadSearch):
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
             trial.judge_answer(start.action, answer, start.wanted, lambda: self._answer_again(configuration, start))
+            self.judge_reads(trial, point, answer)
             trial.heartbeat()
             trial.hidden_errors.require_none()
             self.judge_later(trial, point, answer)
@@ -403,6 +404,9 @@ class PointSearch(WorkloadSearch):
 
     def judge_during(self, trial: Trial, point: Point, condition: Condition, answer: Answer) -> None:
         """Judge the call while the injection is still in force; raises `Violation`."""
+
+    def judge_reads(self, trial: Trial, point: Point, answer: Answer) -> None:
+        """Judge what is read after the call, with nothing in force; raises `Violation`."""
 
     def judge_later(self, trial: Trial, point: Point, answer: Answer) -> None:
         """Judge what follows the call and the small change, with nothing in force; raises `Violation`."""

@@ -155,6 +155,11 @@ class Sweep(PointSearch):
             self._later_reads.prepare(configuration, point.start, self.home)
         return super().play(configuration, point)
 
+    def judge_reads(self, trial: Trial, point: Point, answer: Answer) -> None:
+        """After a fault of a plain file: what the store returns at once."""
+        if _is_of_a_file(point):
+            self._later_reads.read(trial, point.start, answer)
+
     def judge_later(self, trial: Trial, point: Point, answer: Answer) -> None:
         """After a fault of a plain file: what later calls return."""
         if _is_of_a_file(point):

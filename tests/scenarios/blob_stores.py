@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -109,6 +110,33 @@ class Exports(Drafts):
         return (self.dir / "names.txt").read_text()
 
 
+class Published(Drafts):
+    """Sound: after each commit the names are published in a file, whole; a call that fails there says so."""
+
+    def publish(self) -> None:
+        draft = self.dir / "names.tmp"
+        draft.write_text(self.names())
+        draft.rename(self.dir / "names.json")
+
+    def names(self) -> str:
+        return json.dumps(sorted(name for (name,) in self.db.execute("SELECT name FROM names")))
+
+    def add(self, name: str) -> None:
+        self.db.execute("INSERT OR REPLACE INTO names VALUES (?, '')", (name,))
+        self.publish()
+
+    def published(self) -> Any:
+        file = self.dir / "names.json"
+        return json.loads(file.read_text()) if file.exists() else []
+
+
+class PublishedInPlace(Published):
+    """Wrong: a write that failed has left what can't be read, although the names are stored."""
+
+    def publish(self) -> None:
+        (self.dir / "names.json").write_text(self.names())
+
+
 class BlobsTarget(SimpleTarget):
     title = "bytes in files"
     file = "names.db"
@@ -157,3 +185,13 @@ class ExportsTarget(BlobsTarget):
         Action("put", {"name": "b", "data": b"second"}),
         Action("export"),
     )
+
+
+class PublishedTarget(BlobsTarget):
+    kind: Any = Published
+    calls = (Action("add", {"name": "a"}), Action("published"), Action("add", {"name": "b"}))
+    beat = Action("add", {"name": "beat"})
+
+
+class PublishedInPlaceTarget(PublishedTarget):
+    kind = PublishedInPlace

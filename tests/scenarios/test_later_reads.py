@@ -12,7 +12,7 @@ from tornpage.faults.files.in_place import is_supported
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.as_json import for_a_file
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Call, Scenario
+from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.run.reproduce.replay_file import Verdict, read, replay
 from tornpage.scenarios.run.reproduce.replay_file import write as write_file
@@ -25,7 +25,7 @@ def swept(target: Any) -> Recorder:
     return run(target, Plan(("sweep",), Profile("test", None, None, 0, 0), report=None))
 
 
-@pytest.mark.parametrize("name", ["BlobsTarget", "ExportsTarget"])
+@pytest.mark.parametrize("name", ["BlobsTarget", "ExportsTarget", "PublishedTarget"])
 def test_a_store_that_leaves_no_half_file_is_silent(name: str) -> None:
     recorder = swept(getattr(blob_stores, name)())
     assert not recorder.findings
@@ -38,6 +38,7 @@ def test_a_store_that_leaves_no_half_file_is_silent(name: str) -> None:
         ("InPlaceTarget", "wrong-answer", "get(name='a') was acknowledged and returned 'bytes '"),
         ("ExclusiveTarget", "still-usable-after-the-fault", "FileExistsError"),
         ("HushedTarget", "wrong-answer", "get(name='a') was acknowledged and returned 'bytes '"),
+        ("PublishedInPlaceTarget", "still-usable-after-the-fault", "published() failed with JSONDecodeError"),
         ("ByNameTarget", "wrong-answer", "get(name='a') was acknowledged and returned"),
     ],
 )
@@ -51,7 +52,19 @@ def test_what_a_failed_write_has_left_is_found_and_replays(name: str, code: str,
     with faults.install():
         made = read(write_file(found[0], tmp_path, 0))
         assert replay(made, target, tmp_path / "broken")[0] is Verdict.FAILED
-        assert replay(made, blob_stores.BlobsTarget(), tmp_path / "sound")[0] is Verdict.FIXED
+        sound = blob_stores.PublishedTarget() if "Published" in name else blob_stores.BlobsTarget()
+        assert replay(made, sound, tmp_path / "sound")[0] is Verdict.FIXED
+
+
+def test_a_file_may_be_as_before_a_call_that_failed_after_its_commit(tmp_path: Path) -> None:
+    target = blob_stores.PublishedTarget()
+    one, published, other = target.calls
+    steps = (Call(one), Call(published), Arm("file-rename:.json@1=EIO"), Call(other, ends=True), Call(published))
+    scenario = Scenario(target.name, target.configurations[0], steps)
+    with faults.install():
+        violation, counts = play(scenario, target, tmp_path)
+    assert violation is None
+    assert counts["fired"] == 1
 
 
 def test_the_small_change_is_known_again_in_a_scenario_from_a_file(tmp_path: Path) -> None:
