@@ -23,7 +23,7 @@ from tornpage.ledger.errors import IllegalTransition, NotFound
 from tornpage.ledger.records import JsonValue, Task
 from tornpage.ledger.recovery import Recovered, Recovery, WorkerReferences
 from tornpage.ledger.registry import TaskRegistry
-from tornpage.ledger.rules.values import checked_id, given_text, member, optional_time_ms, trimmed
+from tornpage.ledger.rules.values import checked_id, given_text, member, optional_time_ms, time_ms, trimmed
 from tornpage.ledger.runs import RUNS, SESSIONS, Run, RunEnd, RunStart, RunStatus, Session
 from tornpage.ledger.workers import Workers, checked_worker_id
 
@@ -77,7 +77,8 @@ class RunHistory:
             task = self._existing_task(transaction, task_id)
             chosen = wanted or trimmed("run_id", task.run_id) or checked_id("the new id", self._new_id())
             now = self.clock()
-            run = runs.started(chosen, task_id, worker, given if given is not None else now, start)
+            since = given if given is not None else time_ms("now", now)
+            run = runs.started(chosen, task_id, worker, since, start)
             self._check_start(transaction, run, task, now)
             self._start_task(run, now)
             self._write_start(transaction, run)

@@ -160,9 +160,9 @@ def checked_result(status: RunStatus | str) -> RunStatus:
 
 
 def started(run_id: str, task_id: str, worker_id: str, started_at: int, start: RunStart) -> Run:
-    """The run at its start; `start` must be checked already."""
+    """The run at its start; its time and `start` must be checked already."""
     said = msgspec.structs.asdict(start)
-    return Run(run_id, task_id, worker_id, RunStatus.RUNNING, time_ms("started_at", started_at), **said)
+    return Run(run_id, task_id, worker_id, RunStatus.RUNNING, started_at, **said)
 
 
 def finished(run: Run, now: int, status: RunStatus, end: RunEnd) -> Run:
@@ -176,7 +176,9 @@ def finished(run: Run, now: int, status: RunStatus, end: RunEnd) -> Run:
         return run
     said = msgspec.structs.asdict(end)
     finished_at = said.pop("finished_at")
-    at = time_ms("now", now) if finished_at is None else finished_at
+    # Checked also if it isn't this run's end: its sessions become invalid now.
+    now = time_ms("now", now)
+    at = now if finished_at is None else finished_at
     return replace(run, status=status, finished_at=max(at, run.started_at), **said)
 
 

@@ -144,6 +144,21 @@ def test_a_clock_that_no_row_can_show_is_refused_by_the_outbox(tmp_path):
         ledger.outbox.enqueue(channel="mail", target="you", payload=1)
 
 
+def test_a_clock_that_no_row_can_show_ends_no_session(tmp_path):
+    now = [5]
+    with Ledger.open(tmp_path, clock=lambda: now[0]) as ledger:
+        task, worker = ledger.tasks.create(**BASIC), ledger.workers.hold()
+        run = ledger.history.start(task.task_id, worker_id=worker.id)
+        session = ledger.history.open_session(run.id)
+        now[0] = LATEST_MS + 1
+        with pytest.raises(UsageError, match="now"):
+            ledger.history.finish(run.id, "interrupted", finished_at=7)
+        assert ledger.history.list_sessions() == [session]
+        now[0] = 8
+        assert ledger.history.finish(run.id, "interrupted", finished_at=7).finished_at == 7
+        assert ledger.history.get_session(session.session_id).invalidated_at == 8
+
+
 def test_as_many_attempts_as_can_be_stored_are_not_exceeded(opened, tmp_path):
     message = opened.outbox.enqueue(channel="mail", target="you", payload=1).id
     write(tmp_path / "state", "UPDATE message_outbox SET attempt_count = ?", MAXIMUM)

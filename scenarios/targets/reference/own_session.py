@@ -250,7 +250,8 @@ class OwnSession:
             yield
         except UsageError:
             # It is refused inside a batch, before it asks for any worker; the other calls there met living ones.
-            self.told.circumstances["is_booting"] = False
+            if self.ledger.database is not None and self.ledger.database.active is not None:
+                self.told.circumstances["is_booting"] = False
             raise
         finally:
             self._workers.booting = False

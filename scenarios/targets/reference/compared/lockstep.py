@@ -59,8 +59,8 @@ def _check(state: model.State, call: "_Call", after: View, kind: str, told: Told
     except model.Refusal as refusal:
         if kind == "done" or (kind == "refused" and told.error != refusal.error):
             accuse(call, f"refused with {refusal.error}", told.error or f"answered with {told.answer}")
-        if kind == "refused" and refusal.error == "UsageError" and not _names_an_argument(told.reason, call):
-            accuse(f"{call}, its error", f"a text that names one of {', '.join(call.args)}", told.reason)
+        if kind == "refused" and refusal.error == "UsageError":
+            _hold_reason(call, refusal.about, told.reason)
         _hold_state(f"{call} was refused", state.view(), after)
         if any(" interrupted: " in line for line in told.lines):
             accuse(f"{call} was refused, the log", "no line of an interrupted run", told.lines)
@@ -209,6 +209,14 @@ class _Call(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return str(Action(self.name, self.args))
+
+
+def _hold_reason(call: _Call, about: str | None, reason: str) -> None:
+    """A refusal of a value says what it is about: an argument, unless the specification says what else."""
+    if about is not None and about not in re.findall(r"\w+", reason):
+        accuse(f"{call}, its error", f"a text that names {about}", reason)
+    if about is None and not _names_an_argument(reason, call):
+        accuse(f"{call}, its error", f"a text that names one of {', '.join(call.args)}", reason)
 
 
 def _names_an_argument(reason: str, call: _Call) -> bool:

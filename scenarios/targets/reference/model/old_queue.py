@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tornpage.scenarios.targets.reference.model.outbox import BACKOFF_MS, new_message
 from tornpage.scenarios.targets.reference.model.state import Outcome, Row, State
-from tornpage.scenarios.targets.reference.model.values import Refusal, a_time, as_json
+from tornpage.scenarios.targets.reference.model.values import Refusal, a_time, as_json, the_time
 from tornpage.scenarios.targets.reference.model.world import World
 
 _AT_READING: Final = 2
@@ -26,7 +26,7 @@ def import_legacy(world: World, state: State, *, changes: Any = None) -> Outcome
     for name in sorted(one for one in files if one.endswith(".json")):
         change.read_clock()
         change.forget()
-        message = _from_file(world.now_ms, files[name])
+        message = _from_file(the_time(world.now_ms), files[name])
         verdict = "conflict" if message is None else _verdict(world, state, message)
         if message is None or verdict == "conflict":
             stay.append([name, False])

@@ -17,6 +17,7 @@ from tornpage.scenarios.targets.reference.model.values import (
     as_json,
     given,
     json_value,
+    the_time,
     trimmed,
 )
 from tornpage.scenarios.targets.reference.model.world import World
@@ -49,7 +50,7 @@ def enqueue(
 ) -> Outcome:
     """§5: queued, next_attempt_at = now; the same idempotency key again returns the existing row, changing nothing."""
     row = new_message(
-        world.now_ms, world.new_id if message_id is None else message_id, channel, target, payload, **fields
+        the_time(world.now_ms), world.new_id if message_id is None else message_id, channel, target, payload, **fields
     )
     key = row["idempotency_key"]
     if key in world.unreadable_keys.values():
@@ -103,7 +104,7 @@ def _taken_over(message: Row, now_ms: int) -> Row:
         return message
     return {
         **message, "status": "failed_retryable", "attempt_count": _one_more(message),
-        "last_attempt_at": now_ms, "last_error": Text(message["leased_by"]), "error_class": "transient",
+        "last_attempt_at": the_time(now_ms), "last_error": Text(message["leased_by"]), "error_class": "transient",
         "leased_by": None,
     }  # fmt: skip
 
@@ -113,12 +114,10 @@ def claim(world: World, state: State, message_id: Any, worker_id: Any) -> Outcom
     if not world.is_alive(worker_id):
         raise Refusal("UsageError")
     message = _existing(state, message_id)
+    if message["status"] not in PENDING or _is_sent_by_another(world, message, None):
+        return _result(state, message, None)
     free = _taken_over(message, world.now_ms)
-    if (
-        message["status"] not in PENDING
-        or _is_sent_by_another(world, message, None)
-        or free["attempt_count"] >= _MOST_ATTEMPTS
-    ):
+    if free["attempt_count"] >= _MOST_ATTEMPTS:
         return _result(state, message, None)
     return _result(state, message, {**free, "leased_by": worker_id})
 
@@ -138,7 +137,9 @@ def _delivered(message: Row, now_ms: int) -> Row:
 def ack(world: World, state: State, message_id: Any) -> Outcome:
     """§5: pending → delivered; on a terminal row a no-op that reports so."""
     message = _existing(state, message_id)
-    return _result(state, message, _delivered(message, world.now_ms) if message["status"] in PENDING else None)
+    return _result(
+        state, message, _delivered(message, the_time(world.now_ms)) if message["status"] in PENDING else None
+    )
 
 
 def _failed(message: Row, now_ms: int, error: Any, *, permanent: bool) -> Row:
@@ -168,7 +169,7 @@ def fail(
     if message["status"] not in PENDING or _is_sent_by_another(world, message, worker_id):
         return _result(state, message, None)
     hopeless = is_permanent(text) if permanent is None else permanent
-    return _result(state, message, _failed(message, world.now_ms, text, permanent=hopeless))
+    return _result(state, message, _failed(message, the_time(world.now_ms), text, permanent=hopeless))
 
 
 def move_to_failed(
@@ -180,12 +181,13 @@ def move_to_failed(
     message = _existing(state, message_id)
     if message["status"] not in PENDING or _is_sent_by_another(world, message, worker_id):
         return _result(state, message, None)
-    return _result(state, message, _ended(message, world.now_ms, "failed_terminal", message["terminal_reason"] or why))
+    reason = message["terminal_reason"] or why
+    return _result(state, message, _ended(message, the_time(world.now_ms), "failed_terminal", reason))
 
 
 def prune(world: World, state: State, age_ms: Any, *, limit: Any = None) -> Outcome:
     """§5: terminal rows older than age; age ≤ 0 or not finite is a usage error. The answer is how many."""
-    before = world.now_ms - a_span(age_ms)
+    before = the_time(world.now_ms) - a_span(age_ms)
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise Refusal("UsageError")
     old = [
@@ -223,6 +225,7 @@ def recover(
     counts = dict.fromkeys(
         ("recovered", "failed", "expired", "deferred", "over_budget", "skipped_cutoff", "leased", "unreadable"), 0
     )
+    the_time(world.now_ms)
     state = _expire(world, state, oldest, counts)
     waiting = by_queue_time(one for one in state.message.values() if one["status"] in PENDING)
     in_scope = [one for one in waiting if limit is None or one["queued_at"] < limit]

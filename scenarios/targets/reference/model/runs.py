@@ -19,6 +19,7 @@ from tornpage.scenarios.targets.reference.model.values import (
     json_value,
     key_of,
     one_of,
+    the_time,
     trimmed,
 )
 from tornpage.scenarios.targets.reference.model.world import World
@@ -45,7 +46,7 @@ def start(
     task = tasks.existing(state, task_id)
     owner = key_of(task["run_id"])
     chosen = wanted or owner or an_id(world.new_id)
-    since = world.now_ms if since is None else since
+    since = the_time(world.now_ms) if since is None else since
     if chosen in (*state.run, *state.unreadable.get("task_history", ())) or owner not in (None, chosen):
         raise Refusal("IllegalTransition")
     running = {**tasks.started(task, world.now_ms, since), "run_id": chosen}
@@ -68,7 +69,9 @@ def finish(world: World, state: State, run_id: Any, status: Any, **said: Any) ->
         if wanted != run["status"] or not _says_the_same(run, end):
             raise Refusal("IllegalTransition")
         return Outcome(state, run)
-    at = world.now_ms if end["finished_at"] is None else end["finished_at"]
+    # Checked also if it isn't this run's end: its sessions become invalid now.
+    now_ms = the_time(world.now_ms)
+    at = now_ms if end["finished_at"] is None else end["finished_at"]
     return _ended(world, state, {**run, **end, "status": wanted, "finished_at": max(at, run["started_at"])})
 
 
@@ -159,7 +162,7 @@ def invalidate_session(world: World, state: State, session_id: Any, reason: Any)
         raise Refusal("Unreadable" if session_id in world.hidden else "NotFound")
     if not session["valid"]:
         return Outcome(state, session)
-    row = {**session, "valid": False, "invalidated_at": world.now_ms, "reason": why}
+    row = {**session, "valid": False, "invalidated_at": the_time(world.now_ms), "reason": why}
     return Outcome(state.put("session", session_id, row), row)
 
 
@@ -179,8 +182,8 @@ def recover(world: World, state: State) -> Outcome:
     valid += sum(of in theirs for of in world.hidden.values())
     outcomes: list[Outcome] = []
     for run in dead:
-        reason = Text(run["worker_id"], run["id"])
-        over = {**run, "status": "interrupted", "finished_at": max(world.now_ms, run["started_at"]), "reason": reason}
+        now_ms, reason = the_time(world.now_ms), Text(run["worker_id"], run["id"])
+        over = {**run, "status": "interrupted", "finished_at": max(now_ms, run["started_at"]), "reason": reason}
         outcomes.append(_ended(world, outcomes[-1].state if outcomes else state, over))
     answer = {
         "interrupted": [one.answer for one in outcomes],

@@ -24,6 +24,7 @@ from tornpage.scenarios.targets.reference.model.values import (
     key_of,
     one_of,
     one_of_or_none,
+    the_time,
     trimmed,
 )
 from tornpage.scenarios.targets.reference.model.world import World
@@ -101,7 +102,7 @@ def _new_task(world: World, fields: dict[str, Any]) -> Row:
         "status": status,
         "delivery_status": delivery,
         "notify_policy": notify,
-        "created_at": world.now_ms,
+        "created_at": the_time(world.now_ms),
         **{name: trimmed(fields.get(name)) for name in _KEYS},
         **_times(world, fields, status),
         "error": given(fields.get("error")),
@@ -185,7 +186,7 @@ def started(task: Row, now_ms: int, started_at: int | None) -> Row:
     if not may_become(task, "running"):
         raise Refusal("IllegalTransition")
     since = next(time for time in (started_at, task["started_at"], now_ms) if time is not None)
-    return in_order({**task, "status": "running", "started_at": since, "last_event_at": now_ms})
+    return in_order({**task, "status": "running", "started_at": since, "last_event_at": the_time(now_ms)})
 
 
 def ended(task: Row, now_ms: int, status: str, run_id: str | None = None, **report: Any) -> Row:
@@ -193,7 +194,7 @@ def ended(task: Row, now_ms: int, status: str, run_id: str | None = None, **repo
     if not may_become(task, status, run_id):
         raise Refusal("IllegalTransition")
     at = report.get("ended_at")
-    at = now_ms if at is None else at
+    at = the_time(now_ms) if at is None else at
     outcome = report.get("terminal_outcome") or ("succeeded" if status == "succeeded" else None)
     over = in_order({
         **task,
@@ -210,7 +211,7 @@ def ended(task: Row, now_ms: int, status: str, run_id: str | None = None, **repo
 
 def touched(task: Row, now_ms: int, **patch: Any) -> Row:
     """A task after an event that is not a transition."""
-    return in_order({**task, **patch, "last_event_at": now_ms})
+    return in_order({**task, **patch, "last_event_at": the_time(now_ms)})
 
 
 def start(world: World, state: State, task_id: Any, *, started_at: Any = None) -> Outcome:

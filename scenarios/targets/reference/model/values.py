@@ -29,12 +29,14 @@ _WORKER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
     """The ledger refuses with the error of this name: ``UsageError``, ``NotFound`` or ``IllegalTransition``.
 
-    None: it reports the refusal in an answer, without an error.
+    None: it reports the refusal in an answer, without an error. `about` is what its text has to name, where that is
+    none of the arguments.
     """
 
-    def __init__(self, error: str | None) -> None:
+    def __init__(self, error: str | None, about: str | None = None) -> None:
         super().__init__(error)
         self.error = error
+        self.about = about
 
 
 class Text:
@@ -193,6 +195,15 @@ def a_time(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not _EARLIEST_MS <= value <= _LATEST_MS:
         raise Refusal("UsageError")
     return value
+
+
+def the_time(now_ms: int) -> int:
+    """What a clock says, where it is written; refused if no row could show it."""
+    try:
+        a_time(now_ms)
+    except Refusal:
+        raise Refusal("UsageError", about="now") from None
+    return now_ms
 
 
 def a_count(value: Any) -> int | None:

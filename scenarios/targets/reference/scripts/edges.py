@@ -99,6 +99,43 @@ def odd_times() -> Iterator[Action]:
     yield call("maintenance", apply=False)
 
 
+def clocks_without_a_time() -> Iterator[Action]:
+    """The clock says what no row could show: a call that would write it is refused, every other one is made."""
+    yield call("legacy_file", name="f.json", content={"id": "f", "channel": "mail", "to": "you"})
+    for number, later_ms in enumerate((LATEST_MS, 2 * EARLIEST_MS)):
+        task, run, session, message = (f"{one}{number}" for one in ("t", "r", "s", "m"))
+        yield create(task, run_id=f"q{number}")
+        yield create(f"of {run}")
+        yield call("history.start", task_id=f"of {run}", worker_id="w", run_id=run)
+        yield call("history.open_session", run_id=run, session_id=session)
+        yield enqueue(message)
+        begin = {"task_id": task, "worker_id": "w", "run_id": f"q{number}"}
+        over = {"run_id": run, "status": "interrupted"}
+        for one in (
+            call("tasks.start", task_id=task), call("tasks.start", task_id=task, started_at=START_MS),
+            call("tasks.progress", task_id=task, text="x"), call("tasks.cancel", task_id=task),
+            call("tasks.finish", task_id=task, status="failed"),
+            call("tasks.set_notify_policy", task_id=task, policy="silent"),
+            call("tasks.set_delivery_status", task_id=task, status="failed"),
+            call("tasks.progress_by_run", run_id=f"q{number}", text="x"),
+            call("tasks.mark_running_by_run", run_id=f"q{number}"),
+            create("new"), create("new", status="failed", ended_at=5, started_at=4, last_event_at=5),
+            call("history.start", **begin), call("history.start", **begin, started_at=START_MS),
+            call("history.invalidate_session", session_id=session, reason="x"),
+            call("history.finish", **over, finished_at=START_MS), call("history.finish", **over),
+            call("recover"), enqueue("new"), call("outbox.ack", message_id=message),
+            call("outbox.fail", message_id=message, error="x"), call("outbox.move_to_failed", message_id=message),
+            call("outbox.claim", message_id=message, worker_id="w"),
+            call("outbox.release", message_id=message, worker_id="w"), call("outbox.prune", age_ms=1),
+            call("outbox.recover", cutoff=None), call("outbox.import_legacy"), call("audit", limit=1),
+            call("history.open_session", run_id=run, session_id="another"),
+            call("tasks.set_delivery_state", task_id=task, last_notified_event_at=5),
+            call("tasks.finish", task_id=task, status="failed", ended_at=START_MS), call("tasks.delete", task_id=task),
+        ):  # fmt: skip
+            yield Action(one.name, {**one.args, "later_ms": later_ms})
+        yield call("history.list_sessions")
+
+
 def same_again() -> Iterator[Action]:
     """A run's result again: in another order of keys, with zeros, with less."""
     yield create("a")
@@ -257,6 +294,7 @@ SCRIPTS: Final = (
     odd_values,
     values_that_python_calls_equal,
     odd_times,
+    clocks_without_a_time,
     same_again,
     parties_of_a_run,
     nothing_matches,
