@@ -5,7 +5,9 @@ import os
 import shutil
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 from unittest import mock
@@ -199,6 +201,12 @@ def _with_version(content: bytes, version: int) -> bytes:
     return content[:60] + version.to_bytes(4, "big") + content[64:]
 
 
+def _beside(directory: Path, before: str, journal: bytes) -> None:
+    """Something that is refused, and a journal that has ended: of SQLite's mode persist, or of truncate."""
+    BEFORE[before](directory)
+    (directory / f"{DATABASE_NAME}-journal").write_bytes(journal)
+
+
 def _log_alone(directory: Path) -> None:
     _with_log(directory, 99)
     (directory / DATABASE_NAME).unlink()
@@ -293,6 +301,11 @@ BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "version 1": lambda directory: _of_version(directory, 1),
     "version 2": lambda directory: _of_version(directory, 2),
     "hot journal": _hot_journal,
+    **{
+        f"{before}, {mode}": partial(_beside, before=before, journal=journal)
+        for before in ("text", "short", "newer", "other mode")
+        for mode, journal in (("persist", bytes(512)), ("truncate", b""))
+    },
     "newer before a hot journal": lambda directory: _hot_journal(directory, before=99, meanwhile=1),
     "index is a pipe": lambda directory: _in_the_place(directory, "shm", os.mkfifo),
     "index is a directory": lambda directory: _in_the_place(directory, "shm", Path.mkdir),
@@ -418,6 +431,7 @@ def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
         "pragmas": {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _PRAGMAS},  # type: ignore[union-attr] # it is on SQLite
         "durability": ledger.durability.value,
         "tasks": len(ledger.tasks.list()),
+        "ids": [str(uuid.UUID(one)) == one for one in (task.task_id, run.id)],
         "in time": is_in_time,
         "directory": f"{place.stat().st_mode & 0o7777:o}" if place.is_dir() else None,
         "files": sorted({f"{one.stat().st_mode & 0o7777:o}" for one in place.glob(f"{DATABASE_NAME}*")}),

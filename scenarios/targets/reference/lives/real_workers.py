@@ -42,7 +42,8 @@ def life_of_a_ledger(directory: Path, clock: Callable[[], int], calls: list[list
     ``start`` and ``claim`` give a worker something to do, ``take_over`` the work of a dead one; ``spoil`` makes the
     rows of its runs unreadable. ``recover`` and ``send`` are the passes over runs and over messages, ``send_as`` is one
     of a named worker, ``recover_beside`` one beside which another process works, ``files`` are the names of the workers
-    that have a lock file. ``start_dying`` and ``recover_dying`` wait for the write lock, and meanwhile the worker dies.
+    that have a lock file. ``batched`` makes another call in a batch, ``undone`` in one that is rolled back.
+    ``start_dying`` and ``recover_dying`` wait for the write lock, and meanwhile the worker dies.
     """
     shutil.rmtree(directory, ignore_errors=True)
     try:
@@ -106,7 +107,22 @@ def _retired(workers: Workers, worker_id: str) -> bool:
     return all(lived[:1])
 
 
+class _Undone(Exception):  # noqa: N818 - it ends a batch, on purpose
+    pass
+
+
+def _in_batch(ledger: Ledger, directory: Path, name: str, argument: Any, *, commits: bool) -> Any:
+    answer: Any = None
+    with contextlib.suppress(_Undone), ledger.batch():
+        answer = _done(ledger, directory, name, argument)
+        if not commits:
+            raise _Undone
+    return answer
+
+
 def _done(ledger: Ledger, directory: Path, name: str, argument: Any) -> Any:
+    if name in ("batched", "undone"):
+        return _in_batch(ledger, directory, *argument, commits=name == "batched")
     if name in _WORK:
         return _WORK[name](ledger, argument)
     if name == "spoil":

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from unittest import mock
 
 import click
 import msgspec
+from platformdirs import user_state_path
 
 from tornpage.ledger import Ledger, LedgerError
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.lives.openings import BEFORE, contents, place
 
+_USER: Final = "user"
 _MODES: Final = {1: "rollback", 2: "wal"}
 
 
@@ -30,7 +33,7 @@ def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", va
         content = contents(directory)
         environment = {
             # A call without a directory must not use the user's own.
-            "XDG_STATE_HOME": str(home / "user"), "HOME": str(home / "user"),
+            "XDG_STATE_HOME": str(home / _USER), "HOME": str(home / _USER),
             "TORNPAGE_STATE_DIR": None if variable is None else variable.replace("{home}", str(home)),
         }  # fmt: skip
         words = None if argv is None else [one.replace("{home}", str(home)) for one in argv]
@@ -42,7 +45,7 @@ def typed(home: Path, *, argv: Sequence[str] | None, before: str = "nothing", va
             "left": contents(directory) == content,
             "waits_ms": sorted(waits_ms),
             "there": sorted(one.name for one in home.iterdir()),
-            "ledgers": {file.parent.name: _mode(file) for file in sorted(home.glob(f"*/{DATABASE_NAME}"))},
+            "ledgers": {_shown(home, file.parent): _mode(file) for file in sorted(home.rglob(DATABASE_NAME))},
         }
 
 
@@ -132,6 +135,14 @@ def _exit_code(argv: list[str] | None, environment: Mapping[str, str | None]) ->
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code
+
+
+def _shown(home: Path, place: Path) -> str:
+    """A directory below a home; ``user`` is the one that the platform has for the states of this home's user."""
+    mine = {"XDG_STATE_HOME": str(home / _USER), "HOME": str(home / _USER)}
+    with mock.patch.dict(os.environ, mine):
+        of_the_user = user_state_path("tornpage")
+    return _USER if place == of_the_user else str(place.relative_to(home))
 
 
 def _mode(file: Path) -> str | None:

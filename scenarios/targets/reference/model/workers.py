@@ -88,6 +88,7 @@ class _Work:
         self.together: list[tuple[str, str]] = []
         # For each waiting message, the worker that has leased it ("": none), and the attempts that count.
         self.leases: list[tuple[str, int]] = []
+        self.is_in_batch = False
 
     def answer(self, name: str, argument: Any) -> Any:
         """The result of one call."""
@@ -123,8 +124,31 @@ class _Work:
     def do_recover(self, _nothing: None) -> list[str]:
         dead = sorted(one for one in self.runs if not self._lives(one))
         self.runs = [one for one in self.runs if one not in dead]
-        _made(self.held, "clean", [*(holder for holder, _ in self.leases), *self.bad])
+        # Inside a batch what refers to them may come back.
+        if not self.is_in_batch:
+            _made(self.held, "clean", [*(holder for holder, _ in self.leases), *self.bad])
         return dead
+
+    def do_batched(self, call: tuple[str, Any]) -> Any:
+        """In a batch; a refusal there undoes the whole batch."""
+        before = self.runs, self.bad, self.leases
+        self.runs, self.bad, self.leases = map(list, before)
+        self.is_in_batch = True
+        try:
+            return self.answer(*call)
+        except Refusal:
+            self.runs, self.bad, self.leases = before
+            raise
+        finally:
+            self.is_in_batch = False
+
+    def do_undone(self, call: tuple[str, Any]) -> Any:
+        """The batch is rolled back, and nothing of it is left."""
+        before = self.runs, self.bad, self.leases
+        try:
+            return self.do_batched(call)
+        finally:
+            self.runs, self.bad, self.leases = before
 
     def do_start_dying(self, worker: str) -> str:
         """A worker that has died before the transaction begins starts nothing."""

@@ -5,7 +5,17 @@ from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.reference.rules.invariants import BY_ANOTHERS_HAND
-from tornpage.scenarios.targets.reference.scripts.calls import DAY_MS, START_MS, as_json, batch, call, create, enqueue
+from tornpage.scenarios.targets.reference.scripts.calls import (
+    DAY_MS,
+    MINUTE_MS,
+    START_MS,
+    as_json,
+    batch,
+    call,
+    create,
+    enqueue,
+    later,
+)
 
 _NO_DELETION: Final = ("delete_task", "delete_task_with_delivery")
 
@@ -133,6 +143,30 @@ def contradicting_rows() -> Iterator[Action]:
     yield from looks
     yield call("maintenance", later_ms=8 * DAY_MS)
     yield from looks
+
+
+def absent_times() -> Iterator[Action]:
+    """Rows of another version, each with some of the times, all of them different: which one an age is counted from."""
+    known = {"started_at": 3 * MINUTE_MS, "last_event_at": 11 * MINUTE_MS, "ended_at": 7 * MINUTE_MS}
+    step = 0
+    for status in ("queued", "running", "failed", "lost"):
+        for mask in range(1 << len(known)):
+            name = f"{status}{mask}"
+            given = {column: since_ms for place, (column, since_ms) in enumerate(known.items()) if mask >> place & 1}
+            cells = {column: START_MS + given[column] if column in given else None for column in known}
+            # A session backs each second one.
+            yield create(name, status=status, label=BY_ANOTHERS_HAND, runtime="acp" if mask % 2 else "cli")
+            for column, value in {"created_at": START_MS, "cleanup_after": None, **cells}.items():
+                yield _spoiled("tasks", name, column, value)
+            step += 6
+    # From the first call on: before and after each threshold, counted from each of the times.
+    for age_ms in (12, 14, 18, 22, 32, 34, 38, 42):
+        for booting in (False, True):
+            step += 1
+            yield call("audit", booting=booting, later_ms=later(1, age_ms * MINUTE_MS, step))
+    yield call("maintenance", apply=False)
+    yield call("maintenance")
+    yield call("tasks.list")
 
 
 def spoiled_runs() -> Iterator[Action]:
@@ -318,6 +352,15 @@ def workers() -> Iterator[Action]:
         ["start", "c"], ["recover_dying", "b"], ["files", None], ["recover", None], ["release", "c"], ["recover", None],
         ["files", None],
     ])  # fmt: skip
+    # What refers to a worker, or no longer does, in a batch that is rolled back or not.
+    for kind in ("undone", "batched"):
+        yield call("workers.work", calls=[
+            ["hold", "a"], ["hold", "b"], ["hold", "c"], ["start", "a"], ["claim", "b"], [kind, ["start", "c"]],
+            [kind, ["claim", "c"]], ["release", "a"], [kind, ["recover", None]], ["files", None], ["hold", "a"],
+            ["release", "b"], ["release", "c"], ["recover", None], ["files", None], ["hold", "a"], ["hold", "c"],
+            [kind, ["recover", None]], ["files", None], ["send", None], [kind, ["recover", None]], ["files", None],
+            ["recover", None], ["files", None],
+        ])  # fmt: skip
     # Two workers of one task: it is lost when both are dead.
     for first, then in ("ab", "ba"):
         yield call("workers.work", calls=[
@@ -330,6 +373,7 @@ SCRIPTS: Final = (
     workers,
     spoiled_rows,
     contradicting_rows,
+    absent_times,
     spoiled_runs,
     callbacks,
     observers,

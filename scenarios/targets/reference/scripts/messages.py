@@ -61,6 +61,7 @@ def endings() -> Iterator[Action]:
         call("outbox.ack", message_id="m"), call("outbox.fail", message_id="m", **FAIL),
         call("outbox.fail", message_id="m", worker_id="w", **FAIL), call("outbox.fail", message_id="m", error=BLANK),
         call("outbox.move_to_failed", message_id="m"), call("outbox.move_to_failed", message_id="m", worker_id="w"),
+        call("outbox.move_to_failed", message_id="m", reason="why"),
         call("outbox.claim", message_id="m", worker_id="w"), call("outbox.claim", message_id="m", worker_id="v"),
         call("outbox.release", message_id="m", worker_id="w"), call("outbox.release", message_id="m", worker_id="v"),
         call("outbox.recover", cutoff=None),
@@ -69,6 +70,7 @@ def endings() -> Iterator[Action]:
         for one in calls:
             yield enqueue("m")
             yield from _ended(end)
+            yield one
             yield one
             yield call("outbox.move_to_failed", message_id="m", worker_id="w")
             yield call("outbox.prune", age_ms=1, later_ms=MINUTE_MS)
@@ -188,6 +190,8 @@ def pruning() -> Iterator[Action]:
         step += 3
     for number in range(4):
         yield enqueue(f"n{number}")
+    # They end in another order than they came.
+    for number in (2, 0, 3, 1):
         yield call("outbox.move_to_failed", message_id=f"n{number}")
     yield call("outbox.move_to_failed", message_id="n1", reason=5)
     yield enqueue("pending")

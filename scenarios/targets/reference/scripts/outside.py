@@ -201,21 +201,28 @@ def odd_stores() -> Iterator[Action]:
 
 
 def spoiled_stores() -> Iterator[Action]:
-    """A row that can't be read, in a store of SQLite by the interface of any other one; each change saves it again."""
+    """A record that can't be read, in a snapshot or in SQLite by the interface of any other store.
+
+    Each change saves it again, and it goes with its task alone: another task of that id has none of it.
+    """
     good, bad = create("good", requester_origin=1), create("bad", requester_origin={"a": 1})
-    for table, column in (("task_delivery_state", "requester_origin"), ("tasks", "created_at")):
+    looks = (call("tasks.quarantined"), call("tasks.list"), call("tasks.get_delivery", task_id="bad"))
+    for kind, table, column in (
+        ("sqlite", "task_delivery_state", "requester_origin"), ("sqlite", "tasks", "created_at"),
+        ("json", "task_delivery_state", "last_notified_event_at"), ("json", "tasks", "created_at"),
+    ):  # fmt: skip
         spoiled = call("spoiled_row", table=table, key="bad", column=column, value="{")
         calls = (
             good, bad, spoiled, call("tasks.restore"), call("tasks.quarantined"), call("tasks.start", task_id="good"),
             create("last"), call("tasks.set_delivery_state", task_id="bad", last_notified_event_at=5), create("bad"),
             call("tasks.start", task_id="bad"), call("tasks.quarantined"),
             batch(call("tasks.delete", task_id="good"), create("good")), call("tasks.restore"),
-            call("tasks.quarantined"), call("tasks.list"), call("tasks.delete", task_id="bad"),
-            call("tasks.quarantined"), call("tasks.restore"), call("tasks.quarantined"),
+            call("tasks.quarantined"), call("tasks.list"), call("tasks.delete", task_id="bad"), *looks, create("bad"),
+            *looks, call("tasks.restore"), *looks, call("tasks.delete", task_id="bad"), call("tasks.restore"), *looks,
         )  # fmt: skip
         for lacks in ((), _OPTIONAL):
             data = [within(one) for one in calls]
-            yield call("stores.life", kind="sqlite", lacks=list(lacks), calls=data)
+            yield call("stores.life", kind=kind, lacks=list(lacks), calls=data)
 
 
 def store_errors() -> Iterator[Action]:
@@ -286,6 +293,7 @@ def openings() -> Iterator[Action]:
         "log of another machine", "newer in a log of another machine", "read-only directory", "log alone",
         "index is a pipe", "index is a directory", "log is a directory",
         "journal is a directory",
+        *(f"{one}, {mode}" for one in ("text", "short", "newer", "other mode") for mode in ("persist", "truncate")),
     ):  # fmt: skip
         yield call("open.once", before=before)
     for before in ("nothing", "ledger"):

@@ -11,31 +11,46 @@ ENDS: Final = STATUSES[2:]
 
 
 def transitions(status: str) -> Iterator[Action]:
-    """Every call on a task that is created in this status."""
-    calls = [
-        call("tasks.start", task_id="t"), call("tasks.start", task_id="t", started_at=START_MS - 5),
-        call("tasks.progress", task_id="t", text="  half\n way "), call("tasks.progress", task_id="t", text=BLANK),
-        *(call("tasks.finish", task_id="t", status=end) for end in ENDS),
-        call("tasks.finish", task_id="t", status="succeeded", run_id="r", error="e", terminal_summary=" a  b ",
-             terminal_outcome="blocked"),
-        call("tasks.finish", task_id="t", status="lost", run_id="r"),
-        call("tasks.finish", task_id="t", status="failed", run_id="another"),
-        call("tasks.finish", task_id="t", status="failed", terminal_outcome="blocked", ended_at=START_MS - 9),
-        call("tasks.finish", task_id="t", status="running"),
-        call("tasks.mark_running_by_run", run_id="r"), call("tasks.progress_by_run", run_id="r", text="on"),
-        *(call("tasks.finalize_by_run", run_id="r", status=end) for end in ENDS),
-        call("tasks.cancel", task_id="t"), call("tasks.set_notify_policy", task_id="t", policy="state_changes"),
-        call("tasks.set_delivery_status", task_id="t", status="session_queued"),
-        call("tasks.set_delivery_state", task_id="t", last_notified_event_at=7),
-        call("history.start", task_id="t", worker_id="w", run_id="r"),
-    ]  # fmt: skip
-    for one in calls:
-        yield create("t", status=status, run_id="r")
-        yield one
-        yield call("tasks.delete", task_id="t")
+    """Every call on a task that is created in this status, and once more, when it may have no effect.
+
+    The task has no more than it needs, or a value in each field.
+    """
+    whole: dict[str, Any] = {
+        "started_at": START_MS - 7, "last_event_at": START_MS - 3, "error": "known", "progress_summary": "known",
+        "notify_policy": "state_changes", "delivery_status": "session_queued", "child_session_key": "c",
+        "requester_origin": 1,
+    }  # fmt: skip
+    if status in ENDS:
+        whole |= {"terminal_summary": "known", "terminal_outcome": "blocked"}
+    for run, fields in (("r", {}), ("q", whole)):
+        for one in _calls_on_a_task(run):
+            yield create("t", status=status, run_id=run, **fields)
+            yield one
+            yield one
+            yield call("tasks.delete", task_id="t")
     # A run may be recorded once only.
     yield create("t2", status=status)
     yield call("history.start", task_id="t2", worker_id="w")
+
+
+def _calls_on_a_task(run: str) -> Iterator[Action]:
+    yield from (
+        call("tasks.start", task_id="t"), call("tasks.start", task_id="t", started_at=START_MS - 5),
+        call("tasks.progress", task_id="t", text="  half\n way "), call("tasks.progress", task_id="t", text=BLANK),
+        *(call("tasks.finish", task_id="t", status=end) for end in ENDS),
+        call("tasks.finish", task_id="t", status="succeeded", run_id=run, error="e", terminal_summary=" a  b ",
+             terminal_outcome="blocked"),
+        call("tasks.finish", task_id="t", status="lost", run_id=run),
+        call("tasks.finish", task_id="t", status="failed", run_id="another"),
+        call("tasks.finish", task_id="t", status="failed", terminal_outcome="blocked", ended_at=START_MS - 9),
+        call("tasks.finish", task_id="t", status="running"),
+        call("tasks.mark_running_by_run", run_id=run), call("tasks.progress_by_run", run_id=run, text="on"),
+        *(call("tasks.finalize_by_run", run_id=run, status=end) for end in ENDS),
+        call("tasks.cancel", task_id="t"), call("tasks.set_notify_policy", task_id="t", policy="state_changes"),
+        call("tasks.set_delivery_status", task_id="t", status="session_queued"),
+        call("tasks.set_delivery_state", task_id="t", last_notified_event_at=7),
+        call("history.start", task_id="t", worker_id="w", run_id=run),
+    )  # fmt: skip
 
 
 def creation() -> Iterator[Action]:

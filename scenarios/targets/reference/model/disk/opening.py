@@ -65,6 +65,8 @@ def opening(
     if is_wrong or state_dir == "":
         return Outcome(state, {"error": "UsageError", "left": True})
     in_memory = state_dir == ":memory:"
+    # A journal that has ended changes nothing.
+    before = before.partition(",")[0]
     if before in _REFUSED and not in_memory:
         return Outcome(state, {"error": _REFUSED[before], "left": Anything() if before == _ROLLED_BACK else True})
     # A file says whether it has a log, and not which kind of journal it has else.
@@ -82,6 +84,8 @@ def opening(
         "a message": "queued",
         "durability": _durability(mode, level),
         "tasks": 1 + kept,
+        # §2, record: task_id is UUID text.
+        "ids": [True, True],
         # §1, migrations: what an older version has written is as it was.
         "lost rows": [],
         # §0, 3: acknowledged means durable.
@@ -135,8 +139,6 @@ def typed(
         kept = modes.get(where, "wal")
         modes[where] = kept if wanted is None else "wal" if wanted == "wal" else "rollback"
         there.add(where)
-        # It is deeper there.
-        modes.pop(_OF_THE_USER, None)
     return Outcome(state, {
         "exit": 2 if is_refused or is_wrong else 0,
         "left": Anything() if where == "state" and makes else True,
