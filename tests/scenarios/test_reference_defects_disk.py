@@ -3,11 +3,14 @@
 import contextlib
 import os
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from platformdirs import user_data_path
 from put_into_the_ledger import Patch, after, is_seen, put
 
 from tornpage.ledger import ledger as ledger_module
@@ -150,6 +153,13 @@ def with_one_more_scope(patch: pytest.MonkeyPatch) -> None:
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "the user's data are the place of the states": (
+        put(files_module, "user_state_path", user_data_path), outside.typed_options),
+    "a journal that has ended hides what is no database": (
+        put(files_module, "_has_hot_journal", lambda path: path.with_name(f"{path.name}-journal").exists()),
+        outside.openings),
+    "an id is no UUID's text": (
+        put(ledger_module, "uuid", SimpleNamespace(uuid4=lambda: uuid.uuid4().hex)), outside.openings),
     "an old SQLite is refused without the version that is needed": (
         put(connections, "require_sqlite", refuse_as_too_old), outside.openings),
     "an empty variable is the current directory": (

@@ -92,7 +92,15 @@ def settle_tasks(self: Any, found: Any, settled: Any = RegistryEngine.settled) -
     settled(self, None if found is None else [change for change in found if change.task is not UNSET])
 
 
+def save_unnoted(self: Any, snapshot: Any, save: Any = JsonSnapshotStore.save_snapshot) -> None:
+    noted = self._unreadable, self._tasks
+    save(self, snapshot)
+    self._unreadable, self._tasks = noted
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a task made again has the bad state of the one before": (
+        put(JsonSnapshotStore, "save_snapshot", save_unnoted), outside.spoiled_stores),
     "observers do not hear what changed before they were added": (
         after(RegistryEngine, "_unheard", lambda _: []), together.elsewhere),
     "observers do not hear of deletions": (

@@ -81,7 +81,22 @@ def end_alone(process: Any) -> None:
     process.wait()
 
 
+def prune_by_end(self: Any, age_ms: float, *, limit: Any = None, prune: Any = queue.MessageQueue.prune) -> int:
+    if limit != 2:
+        return int(prune(self, age_ms, limit=limit))
+    with self._database.transaction() as transaction:
+        rows = transaction.select(MESSAGES, f"completed_at < {self._now() - age_ms}")
+        for row in sorted(rows, key=lambda row: row[MESSAGES.columns.index("completed_at")])[:limit]:
+            transaction.delete(MESSAGES, row[MESSAGES.key_index])
+    return int(limit)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "the last error is why a message is given up": (
+        put(outbox_rules, "moved_to_failed", lambda one, now, reason: outbox_rules._ended(
+            one, outbox_rules.MessageStatus.FAILED_TERMINAL, now, one.terminal_reason or one.last_error or reason)),
+        messages.endings),
+    "what ended first goes first": (put(queue.MessageQueue, "prune", prune_by_end), messages.pruning),
     "the first wait is the second": (
         put(outbox_rules, "BACKOFF_MS", (25_000, 5_000, 120_000, 600_000)), messages.retries),
     "six attempts": (put(outbox_rules, "MAX_ATTEMPTS", 6), messages.retries),

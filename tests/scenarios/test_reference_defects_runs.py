@@ -119,7 +119,15 @@ def run_on_what_was_seen(self: Any, run: Any = Recovery.run) -> Any:
     return run(self)
 
 
+def recover_and_clean(self: Any, run: Any = Recovery.run) -> Any:
+    done = run(self)
+    self._clean_workers()
+    return done
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a worker is forgotten by a batch that is rolled back": (
+        put(Recovery, "run", recover_and_clean), circumstances.workers),
     "a dead worker may start": (
         put(RunHistory, "_check_start", lambda *_: None), run_scripts.starts),
     "another report of an end is taken": (put(runs, "_refuse_other_result", lambda *_: None), run_scripts.run_ends),

@@ -86,7 +86,25 @@ def ask_locked(self: Any, task: Any, ask: Any = TaskRegistry._ask_to_stop) -> An
         return ask(self, task)
 
 
+def mark_what_was_not_begun(
+    self: Any, run_id: str, *, session_key: str | None = None, started_at: int | None = None
+) -> Any:
+    def rule(task: Any) -> Any:
+        may_start = task.status is Status.QUEUED and task.started_at is None
+        return rules.start(task, self._clock(), started_at) if may_start else task
+
+    return self._update_run(run_id, session_key, rule)
+
+
+def with_another_policy(task: Any, now: int, policy: Any, change: Any = rules.with_notify_policy) -> Any:
+    return task if task.notify_policy == policy else change(task, now, policy)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a task whose start is known is not started by its run": (
+        put(TaskRegistry, "mark_running_by_run", mark_what_was_not_begun), lambda: tasks.transitions("queued")),
+    "the same policy is no event": (
+        put(rules, "with_notify_policy", with_another_policy), lambda: tasks.transitions("failed")),
     "a terminal task is created without a date to go": (put(creation, "TERMINAL", frozenset()), tasks.creation),
     "the end of an active task is taken": (
         put(creation, "_refuse_terminal_fields", lambda *_: None), tasks.refused_creation),

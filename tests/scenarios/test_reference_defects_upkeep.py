@@ -46,7 +46,12 @@ def print_and_forget(report: Any, *, as_json: bool, tell: Any = outbox_command._
         click.get_current_context().exit(0)
 
 
+def age_without_start(task: Any, now: int) -> int:
+    return int(max(0, now - (task.created_at if task.last_event_at is None else task.last_event_at)))
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a start is no event": (put(audit_rules, "age_ms", age_without_start), circumstances.absent_times),
     "stale a millisecond too late": (put(audit_rules, "STALE_QUEUED_MS", 600_001), upkeep.audit),
     "stale a millisecond too early": (put(audit_rules, "STALE_RUNNING_MS", 30 * 60_000 - 1), upkeep.audit),
     "the youngest finding first": (
