@@ -63,6 +63,9 @@ class Mirror:
     def upserted(self, task: Task, previous: Task | None) -> None:
         """One more, or one that has changed from its known state."""
         self._compare(task.task_id, previous)
+        if task == previous and self.wrong is None:
+            said = f"{task.task_id}: notified of a change that is none, of {task}"
+            self.wrong = Violation("observers-saw-exactly-the-commits", said)
         self.heard.append(("upserted", task.task_id, task, previous))
         self.tasks[task.task_id] = task
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.ledger import (
+    TERMINAL,
     DeliveryState,
     IllegalTransition,
     Ledger,
@@ -112,7 +113,7 @@ class OwnSession:
             connect=environment.connect,
             workers=self._workers,
             observers=(Grumbler(), scribe, self._mirror),
-            control_hooks={Runtime.ACP: self._asked_to_stop, Runtime.SUBAGENT: _refuse},
+            control_hooks={Runtime.ACP: self._asked_to_stop, Runtime.SUBAGENT: self._refuses_to_stop},
             session_hooks={
                 Runtime.ACP: self._is_backed,
                 Runtime.SUBAGENT: _fail_to_say,
@@ -327,8 +328,19 @@ class OwnSession:
         rows = {key: row for key, row in self._by_hand.items() if row == written_task(self._database, key)}
         self.told.circumstances |= {"as_written": rows} if rows else {}
 
-    def _asked_to_stop(self, _task: Task) -> Any:
+    def _asked_to_stop(self, task: Task) -> Any:
+        self._judge_asking(task)
         return self._asked()
+
+    def _refuses_to_stop(self, task: Task) -> bool:
+        self._judge_asking(task)
+        return False
+
+    def _judge_asking(self, task: Task) -> None:
+        """§2, cancel: only work that goes on can be stopped."""
+        if task.status in TERMINAL:
+            said = f"a runtime was asked to stop task {task.task_id}, which is {task.status} already"
+            self._wrong = Violation("as-specified", said)
 
     def _do_toil(self, task_id: str, times: int, kilobytes: int) -> None:
         """Many progress updates of one task; SQLite writes only pages that differ, so each text is different."""
@@ -404,10 +416,6 @@ _BACKS: Final = frozenset({"acp"})
 
 def agree() -> None:
     """Stop the work without an answer."""
-
-
-def _refuse(_task: Task) -> bool:
-    return False
 
 
 def _know_nothing(_task: Task) -> None:

@@ -77,6 +77,22 @@ def values_that_python_calls_equal() -> Iterator[Action]:
         yield call("history.finish", run_id=run, status="success", artifacts=origin)
 
 
+def many_digits() -> Iterator[Action]:
+    """Numbers are kept to the last digit, wherever there is one."""
+    for number, value in enumerate((0.1 + 0.2, 1e-9, 1.005, 12_345.678_9, 1e22, 2**53 - 1, 0.004, 99.999)):
+        name = f"t{number}"
+        yield create(name, requester_origin={"a": value})
+        yield call("history.start", task_id=name, worker_id="w", run_id=f"r{number}", issue_number=2**53 + number)
+        counts = {"tokens_in": 2**53 + number, "tokens_out": 10**18 + number, "turns": 2**63 - 1 - number}
+        end = {"run_id": f"r{number}", "status": "success", "cost_usd": value, "artifacts": [value], **counts}
+        yield call("history.finish", **end)
+        yield call("history.finish", **end)
+        yield enqueue(f"m{number}", [value])
+        yield call("outbox.get", message_id=f"m{number}")
+    yield call("history.list")
+    yield call("outbox.recover", cutoff=None)
+
+
 def odd_times() -> Iterator[Action]:
     """The epoch, times before it, the first and the last there are, and beyond them."""
     moments = (0, -1, EARLIEST_MS, EARLIEST_MS - 1, LATEST_MS, LATEST_MS + 1)
@@ -293,6 +309,7 @@ SCRIPTS: Final = (
     forms_of_unicode,
     odd_values,
     values_that_python_calls_equal,
+    many_digits,
     odd_times,
     clocks_without_a_time,
     same_again,

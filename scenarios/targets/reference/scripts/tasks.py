@@ -8,6 +8,8 @@ from tornpage.scenarios.targets.reference.scripts.calls import BLANK, DAY_MS, ST
 
 STATUSES: Final = ("queued", "running", "succeeded", "failed", "timed_out", "cancelled", "lost")
 ENDS: Final = STATUSES[2:]
+DELIVERIES: Final = ("pending", "delivered", "session_queued", "failed", "parent_missing", "not_applicable")
+RUNTIMES: Final = ("subagent", "acp", "cli", "cron")
 
 
 def transitions(status: str) -> Iterator[Action]:
@@ -46,8 +48,9 @@ def _calls_on_a_task(run: str) -> Iterator[Action]:
         call("tasks.finish", task_id="t", status="running"),
         call("tasks.mark_running_by_run", run_id=run), call("tasks.progress_by_run", run_id=run, text="on"),
         *(call("tasks.finalize_by_run", run_id=run, status=end) for end in ENDS),
-        call("tasks.cancel", task_id="t"), call("tasks.set_notify_policy", task_id="t", policy="state_changes"),
-        call("tasks.set_delivery_status", task_id="t", status="session_queued"),
+        call("tasks.cancel", task_id="t"),
+        *(call("tasks.set_notify_policy", task_id="t", policy=one) for one in ("done_only", "state_changes", "silent")),
+        *(call("tasks.set_delivery_status", task_id="t", status=one) for one in DELIVERIES),
         call("tasks.set_delivery_state", task_id="t", last_notified_event_at=7),
         call("history.start", task_id="t", worker_id="w", run_id=run),
     )  # fmt: skip
@@ -71,11 +74,11 @@ def creation() -> Iterator[Action]:
     yield create("over2", status="succeeded", ended_at=3, last_event_at=9, started_at=4)
     for status in ("succeeded", "lost"):
         yield create(f"blocked {status}", status=status, terminal_outcome="blocked")
-    for number, runtime in enumerate(("subagent", "acp", "cli", "cron")):
+    for number, runtime in enumerate(RUNTIMES):
         yield create(f"r{number}", runtime=runtime)
         yield call("tasks.cancel", task_id=f"r{number}")
         yield call("tasks.cancel", task_id=f"r{number}")
-    for delivery in ("pending", "delivered", "session_queued", "failed", "parent_missing", "not_applicable"):
+    for delivery in DELIVERIES:
         yield create(f"d-{delivery}", delivery_status=delivery)
 
 
@@ -258,4 +261,25 @@ def lists() -> Iterator[Action]:
     yield call("tasks.quarantined")
 
 
-SCRIPTS: Final = (creation, refused_creation, same_run, parties, by_run, times, lists)
+def each_member() -> Iterator[Action]:
+    """Each runtime, and each status, wherever one is chosen: by a token, in a list, at a cancel."""
+    for first in RUNTIMES:
+        for then in RUNTIMES:
+            run = f"{first}-{then}"
+            yield create(f"a {run}", run_id=run, runtime=first, child_session_key=run)
+            yield create(f"b {run}", run_id=run, runtime=then, child_session_key=run, task="second")
+            yield call("tasks.find", token=run)
+            yield call("tasks.progress_by_run", run_id=run, text="x")
+    for status in STATUSES:
+        for runtime in RUNTIMES:
+            name = f"{status} {runtime}"
+            yield create(name, runtime=runtime, status=status, delivery_status="failed")
+            yield call("tasks.cancel", task_id=name)
+        yield call("tasks.list", status=status)
+        yield call("audit", limit=2)
+    for runtime in RUNTIMES:
+        yield call("tasks.list", runtime=runtime)
+        yield call("tasks.list", runtime=runtime, status="lost")
+
+
+SCRIPTS: Final = (creation, refused_creation, same_run, parties, by_run, times, lists, each_member)
