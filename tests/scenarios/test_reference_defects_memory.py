@@ -98,7 +98,14 @@ def save_unnoted(self: Any, snapshot: Any, save: Any = JsonSnapshotStore.save_sn
     self._unreadable, self._tasks = noted
 
 
+def settle_and_tell(self: Any, found: Any, settle: Any = RegistryEngine.settled) -> None:
+    settle(self, found)
+    for change in found or ():
+        self._observers.upserted(change.task, change.task)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a change that failed is announced": (put(RegistryEngine, "settled", settle_and_tell), circumstances.followers),
     "a task made again has the bad state of the one before": (
         put(JsonSnapshotStore, "save_snapshot", save_unnoted), outside.spoiled_stores),
     "observers do not hear what changed before they were added": (

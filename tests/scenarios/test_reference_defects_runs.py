@@ -27,6 +27,7 @@ from tornpage.ledger.registry import TaskRegistry
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
+    edges,
     outside,
     together,
 )
@@ -125,7 +126,13 @@ def recover_and_clean(self: Any, run: Any = Recovery.run) -> Any:
     return done
 
 
+def cost_in_cents(value: Any, cost: Any = runs._cost) -> Any:
+    exact = cost(value)
+    return None if exact is None else round(exact, 2)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a cost is in whole cents": (put(runs, "_cost", cost_in_cents), edges.many_digits),
     "a worker is forgotten by a batch that is rolled back": (
         put(Recovery, "run", recover_and_clean), circumstances.workers),
     "a dead worker may start": (

@@ -12,6 +12,7 @@ from put_into_the_ledger import Patch, after, is_seen, put, several
 from tornpage.ledger import (
     TERMINAL,
     IllegalTransition,
+    NotifyPolicy,
     Status,
     TerminalOutcome,
     registry,
@@ -100,7 +101,21 @@ def with_another_policy(task: Any, now: int, policy: Any, change: Any = rules.wi
     return task if task.notify_policy == policy else change(task, now, policy)
 
 
+def watchers_last(found: Iterable[Any]) -> list[Any]:
+    return sorted(found, key=lambda task: (task.runtime in ("cli", "cron"), task.created_at))
+
+
+def silence_what_is_not_delivered(task: Any, now: int, status: Any, change: Any = rules.with_delivery_status) -> Any:
+    changed = change(task, now, status)
+    return replace(changed, notify_policy=NotifyPolicy.SILENT) if status == "not_applicable" else changed
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a task of cron comes last": (put(lookup, "by_preference", watchers_last), tasks.each_member),
+    "a runtime is asked to stop what is lost": (
+        put(registry, "TERMINAL", TERMINAL - {Status.LOST}), tasks.each_member),
+    "what needs no delivery is silent": (
+        put(rules, "with_delivery_status", silence_what_is_not_delivered), lambda: tasks.transitions("queued")),
     "a task whose start is known is not started by its run": (
         put(TaskRegistry, "mark_running_by_run", mark_what_was_not_begun), lambda: tasks.transitions("queued")),
     "the same policy is no event": (
