@@ -132,7 +132,7 @@ class _Work:
     def do_batched(self, call: tuple[str, Any]) -> Any:
         """In a batch; a refusal there undoes the whole batch."""
         before = self.runs, self.bad, self.leases
-        self.runs, self.bad, self.leases = map(list, before)
+        self.runs, self.bad, self.leases = [*self.runs], [*self.bad], [*self.leases]
         self.is_in_batch = True
         try:
             return self.answer(*call)
