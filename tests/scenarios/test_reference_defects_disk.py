@@ -19,7 +19,7 @@ from tornpage.ledger.disk import database as database_module
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.disk.transaction import TouchedRow, Transaction
-from tornpage.ledger.errors import StoreTooOld
+from tornpage.ledger.errors import StoreReadOnly, StoreTooOld
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
@@ -152,7 +152,17 @@ def with_one_more_scope(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(schema, "MIGRATIONS", steps)
 
 
+def refuse_the_database_alone(path: Path, refuse: Any = files_module._refuse_foreign_files) -> None:
+    try:
+        refuse(path)
+    except StoreReadOnly as error:
+        if f"{path} is read-only" in str(error):
+            raise
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a log may be read-only": (
+        put(files_module, "_refuse_foreign_files", refuse_the_database_alone), outside.openings),
     "the user's data are the place of the states": (
         put(files_module, "user_state_path", user_data_path), outside.typed_options),
     "a journal that has ended hides what is no database": (

@@ -207,6 +207,14 @@ def _beside(directory: Path, before: str, journal: bytes) -> None:
     (directory / f"{DATABASE_NAME}-journal").write_bytes(journal)
 
 
+def _read_only_beside(directory: Path, before: str, side: str) -> None:
+    """A file beside the database that its owner may not write; it is made where there is none."""
+    BEFORE[before](directory)
+    path = directory / f"{DATABASE_NAME}-{side}"
+    path.touch()
+    path.chmod(0o400)
+
+
 def _log_alone(directory: Path) -> None:
     _with_log(directory, 99)
     (directory / DATABASE_NAME).unlink()
@@ -312,6 +320,10 @@ BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "log is a directory": lambda directory: _in_the_place(directory, "wal", Path.mkdir),
     "journal is a directory": lambda directory: _in_the_place(directory, "journal", Path.mkdir),
     "of another": lambda directory: _given_away(_ledger(directory)),
+    **{
+        f"{side} is read-only": partial(_read_only_beside, before=before, side=side)
+        for before, side in (("log", "wal"), ("ledger", "shm"), ("hot journal", "journal"))
+    },
 }
 """What may be in a directory before a ledger is opened there, by its name."""
 

@@ -292,7 +292,7 @@ def openings() -> Iterator[Action]:
         "short log",
         "log of another machine", "newer in a log of another machine", "read-only directory", "log alone",
         "index is a pipe", "index is a directory", "log is a directory",
-        "journal is a directory",
+        "journal is a directory", "wal is read-only", "shm is read-only", "journal is read-only",
         *(f"{one}, {mode}" for one in ("text", "short", "newer", "other mode") for mode in ("persist", "truncate")),
     ):  # fmt: skip
         yield call("open.once", before=before)

@@ -16,6 +16,7 @@ _REFUSED: Final = {
     "link": "StoreUnavailable", "log is a link": "StoreUnavailable", "no file": "StoreUnavailable",
     "file": "StoreUnavailable", "shared": "StoreUnavailable", "read-only": "StoreReadOnly",
     "read-only directory": "StoreReadOnly",
+    **dict.fromkeys(("wal is read-only", "shm is read-only", "journal is read-only"), "StoreReadOnly"),
     "newer before a hot journal": "StoreSchemaNewer",
     **dict.fromkeys(("index is a pipe", "index is a directory", "log is a directory", "journal is a directory"),
                     "StoreUnavailable"),
