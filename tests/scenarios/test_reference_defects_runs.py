@@ -131,7 +131,19 @@ def cost_in_cents(value: Any, cost: Any = runs._cost) -> Any:
     return None if exact is None else round(exact, 2)
 
 
+class ByName(dict[str, Any]):
+    """Locks by the name of their file alone."""
+
+    def __setitem__(self, path: str, lock: Any) -> None:
+        super().__setitem__(Path(path).name, lock)
+
+    def pop(self, path: str, *default: Any) -> Any:
+        return super().pop(Path(path).name, *default)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "workers of two directories are one if they have one id": (
+        put(worker_locks, "_held_by_this_process", ByName()), circumstances.workers),
     "a cost is in whole cents": (put(runs, "_cost", cost_in_cents), edges.many_digits),
     "a worker is forgotten by a batch that is rolled back": (
         put(Recovery, "run", recover_and_clean), circumstances.workers),

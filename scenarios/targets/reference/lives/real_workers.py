@@ -14,6 +14,8 @@ from tornpage.ledger.upkeep.upkeep import Upkeep
 from tornpage.ledger.workers import DIRECTORY_NAME, Worker, Workers
 from tornpage.scenarios.targets.reference.environment import spoil
 
+_THERE: Final = "there "
+
 
 def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "directory") -> list[Any]:
     """Calls on real workers, with locks of the system; returns answers, or names of errors.
@@ -21,19 +23,28 @@ def life_of_workers(directory: Path, calls: list[list[Any]], place: str = "direc
     In a directory of their own (`place`), in memory, or where a file or a link takes the directory's place. Beside the
     methods of `Workers` there are ``link``, an invalid lock file, and ``ask_together``, a query while another thread
     makes the same one. The answer of ``retire`` is whether the lock was held until the file was removed.
-    ``hold_without_locks`` is refused, and leaves nothing.
+    ``hold_without_locks`` is refused, and leaves nothing. A name that begins with ``there`` is for another directory.
     """
-    workers = Workers(None if place == "memory" else directory, new_id=lambda: "unnamed")
+    there = directory.with_name(f"{directory.name}-there")
+    all_workers = {
+        where: Workers(None if place == "memory" else where, new_id=lambda: "unnamed") for where in (directory, there)
+    }
     if place == "file":
         directory.write_bytes(b"")
     elif place == "link":
         directory.symlink_to(directory.parent, target_is_directory=True)
     try:
-        return _answers(calls, lambda name, argument: _made(workers, directory, name, argument))
+
+        def make(name: str, argument: Any) -> Any:
+            where = there if name.startswith(_THERE) else directory
+            return _made(all_workers[where], where, name.removeprefix(_THERE), argument)
+
+        return _answers(calls, make)
     finally:
         if place in ("file", "link"):
             directory.unlink()
-        shutil.rmtree(directory, ignore_errors=True)
+        for one in (directory, there):
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def life_of_a_ledger(directory: Path, clock: Callable[[], int], calls: list[list[Any]]) -> list[Any]:
@@ -63,7 +74,7 @@ def _answers(calls: list[list[Any]], make: Callable[[str, Any], Any]) -> list[An
             except LedgerError as error:
                 made = type(error).__name__
             if isinstance(made, Worker):
-                held[made.id] = made
+                held[f"{name} {made.id}"] = made
                 made = made.id
             answers.append(made)
     finally:

@@ -18,11 +18,13 @@ def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], place
     """
     if place in ("file", "link"):
         return Outcome(state, [_elsewhere(place, name, argument) for name, argument in calls])
-    held: Held = {}
+    held: tuple[Held, Held] = ({}, {})
     answers: list[Any] = []
     for name, argument in calls:
         try:
-            answers.append(_made(held, name, argument))
+            # Each state directory has workers of its own, whatever their ids.
+            is_there = name.startswith("there ")
+            answers.append(_made(held[is_there], name.removeprefix("there "), argument))
         except Refusal as refusal:
             answers.append(refusal.error)
     return Outcome(state, answers)

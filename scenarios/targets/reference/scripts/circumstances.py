@@ -327,6 +327,13 @@ def workers() -> Iterator[Action]:
         ["retire", "nobody"], ["release", "nobody"],
     ])  # fmt: skip
 
+    for place in ("directory", "memory"):
+        yield call("workers.life", place=place, calls=[
+            ["hold", "a"], ["there hold", "a"], ["is_alive", "a"], ["release", "a"], ["is_alive", "a"],
+            ["there is_alive", "a"], ["release", "a"], ["clean", []], ["there clean", []], ["hold", "a"],
+            ["there retire", "a"], ["is_alive", "a"], ["there hold", "a"], ["retire", "a"], ["there is_alive", "a"],
+            ["there release", "a"], ["there is_alive", "a"], ["there clean", []],
+        ])  # fmt: skip
     yield call("workers.life", calls=[
         ["hold", "a"], ["ask_together", "a"], ["release", "a"], ["ask_together", "a"], ["link", "odd"],
         ["is_alive", "odd"], ["hold", "odd"], ["clean", []], ["is_alive", "odd"], ["hold_without_locks", "new"],
