@@ -197,7 +197,7 @@ HISTORY: Final[Mapping[str, Callable[[Known], Drawing]]] = {
     "history.start": _new_run,
     "history.finish": _on(
         "history.finish", "run_id", "run",
-        {"status": "success"}, {"status": "success", "cost_usd": 0.5, "artifacts": ["x"]}, {"status": "failure"},
+        {"status": "success"}, {"status": "success", "cost_usd": 0.123_4, "artifacts": ["x"]}, {"status": "failure"},
         {"status": "cancelled"}, {"status": "interrupted", "reason": "told so"}, {"status": "aborted_no_skill"},
     ),
     "history.open_session": _new_session,

@@ -96,7 +96,7 @@ _POOLS: Final[Mapping[str, Draw]] = {
     "cutoff": _of(None, None, 1_700_000_000_000, 0),
     "budget_ms": _of(0, 1, _MINUTE_MS),
     "max_age_ms": _of(1, 30 * _MINUTE_MS, 100 * _DAY_MS),
-    "cost_usd": _of(0, 0.5, 3),
+    "cost_usd": _of(0, 0.5, 3, 0.004_999, 12_345.678_9),
     "artifacts": _of(*_JSON),
     "severity": _of("warn", "error", None),
     "code": _of("lost", "stale_queued", "stale_running", "delivery_failed", "missing_cleanup", None),
