@@ -369,7 +369,13 @@ def is_running(pid: int) -> bool:
 # -- what is shipped ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["wal/FULL", "delete/EXTRA", "truncate/FULL", "persist/FULL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wal/FULL",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("delete/EXTRA", "truncate/FULL", "persist/FULL")),
+    ],
+)
 def test_the_reference_is_silent(name: str, command: Command) -> None:
     ran = command("contend", "--configuration", name, "--points", 4, "--seed", 1, "--json", "--quiet")
     data = json.loads(ran.out)

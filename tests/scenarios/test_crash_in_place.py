@@ -8,6 +8,7 @@ from typing import Any
 import crash_places
 import others_stores
 import pytest
+from seeds import first_of
 
 from tornpage import faults
 from tornpage.faults import Device
@@ -25,10 +26,10 @@ from tornpage.scenarios.search.recorder import Recorder
 
 
 def searched(
-    target: Any, *searches: str, states: int | None = 30, seed: int = 0, device: Device | None = None
+    target: Any, *searches: str, states: int | None = 30, seed: int = 0, device: Device | None = None, **of_plan: Any
 ) -> Recorder:
     profile = Profile("test", None, 30, 0, 0, crash_states=states)
-    plan = Plan(searches or ("crash",), profile, seed=seed, report=None, device=device or Device())
+    plan = Plan(searches or ("crash",), profile, seed=seed, report=None, device=device or Device(), **of_plan)
     return run(target, plan)
 
 
@@ -68,10 +69,9 @@ def test_a_sound_store_is_silent_whatever_files_paths_or_processes_it_relies_on(
         "OpenedPerCallUnsynced",
     ],
 )
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", first_of([0, 1]))
 def test_what_a_crash_costs_its_neighbour_is_found(broken: str, seed: int) -> None:
-    recorder = searched(getattr(crash_places, broken)(), seed=seed)
-    assert recorder.findings
+    assert searched(getattr(crash_places, broken)(), seed=seed, most_findings=1).findings
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_a_directory_that_is_synced_a_line_too_early_is_found_beside_large_value
     assert not sound.vacuous
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", first_of(range(3)))
 def test_a_store_that_goes_on_after_a_sync_has_failed_loses_what_it_acknowledges_then(seed: int) -> None:
     assert {found.finding.code for found in searched(crash_places.AppendOnlyGoesOn(), seed=seed).findings} == {
         "survives-a-failed-sync"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import renamed_stores
+from seeds import first_of
 
 from tornpage.faults.files.in_place import is_supported
 from tornpage.scenarios.model.plan import Plan, Profile
@@ -14,11 +15,12 @@ pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions o
 
 
 def searched(target: Any, seed: int) -> Recorder:
-    return run(target, Plan(("crash",), Profile("test", None, None, 0, 0, crash_states=30), seed=seed, report=None))
+    profile = Profile("test", None, None, 0, 0, crash_states=30)
+    return run(target, Plan(("crash",), profile, seed=seed, report=None, most_findings=1))
 
 
 @pytest.mark.parametrize("name", ["Moved", "MovedOnce", "Linked", "Rotated", "Archived", "Published", "ClosedMarker"])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", first_of([0, 1]))
 def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: str, seed: int) -> None:
     recorder = searched(getattr(renamed_stores, name)(), seed)
     assert not recorder.findings
@@ -32,6 +34,6 @@ def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: 
         "PublishedUnsynced", "ClosedMarkerStays",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", first_of([0, 1]))
 def test_a_store_that_syncs_another_directory_or_none_is_found(name: str, seed: int) -> None:
     assert searched(getattr(renamed_stores, name)(), seed).findings

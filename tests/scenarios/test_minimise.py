@@ -68,6 +68,19 @@ def test_steps_that_are_not_needed_go() -> None:
     )
 
 
+def test_a_scenario_that_has_not_shown_it_is_not_played_again() -> None:
+    played: list[Scenario] = []
+
+    def fails(scenario: Scenario) -> bool:
+        played.append(scenario)
+        return {"a", "c"} <= called(scenario)
+
+    shortest((call("a"), Restart(), call("b"), Restart(), call("c"), call("d")), fails)
+    in_vain = [scenario for scenario in played if not {"a", "c"} <= called(scenario)]
+    assert len(in_vain) > 2
+    assert all(in_vain.count(scenario) == 1 for scenario in in_vain)
+
+
 @pytest.mark.parametrize("sticky", ["write@1..=FULL", "write@1..4=FULL", "write@*=FULL"])
 def test_a_fault_that_goes_on_happens_once_where_that_suffices(sticky: str) -> None:
     assert shortest((Arm(sticky), call("c")), lambda scenario: "write" in armed(scenario)) == (Arm("write@1=FULL"),)

@@ -115,12 +115,17 @@ def minimise(
     With `is_over` the shortest until that returns True.
     """
     seen = violation
+    # Each pass over the steps comes to most of the same scenarios once more.
+    in_vain: list[Scenario] = []
 
     def still_fails(shorter: Scenario) -> Violation | None:
-        if is_over():
+        if shorter in in_vain or is_over():
             return None
         found = _played(shorter, target, directory, play)
-        return found if found is not None and is_same(found, seen) else None
+        if found is not None and is_same(found, seen):
+            return found
+        in_vain.append(shorter)
+        return None
 
     while True:
         scenario, violation = _drop_steps(scenario, violation, still_fails)
