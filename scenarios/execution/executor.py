@@ -12,6 +12,7 @@ a copy of the files is opened as after a crash.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from tornpage import faults
 from tornpage.scenarios.execution.at_rest import others_rest
@@ -46,6 +47,11 @@ from tornpage.scenarios.model.scenario import (
     Step,
 )
 from tornpage.scenarios.model.target import Action, Target, TargetError, View, is_specified
+
+_REFUSE: Final = (
+    "where a call makes no sense, a store refuses it by an exception of its own, or by `Refused`, or the target's "
+    "`actions` leaves it out"
+)
 
 
 class Executor(Pair):
@@ -246,7 +252,7 @@ class Executor(Pair):
         if wanted.kind == "raised" and self.shadow_has_lived:
             raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
         if wanted.kind == "raised":
-            raise TargetError(f"{step.action} fails without any fault: it {wanted}") from wanted.error
+            raise TargetError(f"{step.action} fails without any fault: it {wanted}; {_REFUSE}") from wanted.error
 
     def _same_refusal(
         self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int], *, follows: bool

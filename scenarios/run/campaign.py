@@ -17,6 +17,7 @@ from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.events import Event, Finding, Handler, SearchEnded, SearchStarted, StepsDone, Vacuous
 from tornpage.scenarios.model.exit_codes import Exit
+from tornpage.scenarios.model.judging.checks import without_scratch
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import (
@@ -156,7 +157,7 @@ def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
         if isinstance(failed, OSError) or (is_first and not recorder.findings):
             raise failed from error
         # A search that can't continue must not lose the findings so far.
-        recorder.tell(Vacuous(search.name, f"it could not continue: {failed}"))
+        recorder.tell(Vacuous(search.name, f"it could not continue: {without_scratch(str(failed))}"))
     except Exception as error:
         if not recorder.findings:
             raise

@@ -31,7 +31,7 @@ from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Pl
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
-from tornpage.scenarios.execution.snapshots import held_open, place, siblings
+from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation
@@ -296,7 +296,7 @@ class Interleavings(Search):
         return chosen
 
     def _played(self, part: Part, chosen: set[int]) -> Generator[State]:
-        """The states before these steps, each once, as the workload comes to them."""
+        """The states before these steps, each once, as the workload comes to them; other files are part of one."""
         home = self.directory / "dry"
         place({}, home)
         try:
@@ -307,17 +307,18 @@ class Interleavings(Search):
             raise TargetError(what) from violation
 
     def _states_of(self, dry: Trial, part: Part, chosen: set[int]) -> Iterator[State]:
-        seen: list[View] = []
+        seen: list[tuple[View, Files]] = []
         workload = self.target.workload()
         dry.at_step(0)
         dry.open()
         for step, action in enumerate((*workload, None)):
             if part.is_past(step):
                 return
-            view = dry.live_view()
-            if step in part and step in chosen and view not in seen:
-                seen.append(view)
-                yield State(dry.crash_copy(), view, step + 1, workload[:step])
+            if step in part and step in chosen:
+                view, files = dry.live_view(), dry.crash_copy()
+                if (state := (view, self._beside(files))) not in seen:
+                    seen.append(state)
+                    yield State(files, view, step + 1, workload[:step])
             if action is not None:
                 dry.at_step(step + 1)
                 answer, _ = dry.call_by_stages(action)
@@ -327,7 +328,12 @@ class Interleavings(Search):
         if len(workload) in part and len(workload) in chosen:
             yield from self._states_beyond(dry, seen)
 
-    def _states_beyond(self, dry: Trial, seen: list[View]) -> Iterator[State]:
+    def _beside(self, files: Files) -> Files:
+        """The files that are not the database's own."""
+        name = self.target.database(Path()).name
+        return {one: content for one, content in files.items() if not Path(one).name.startswith(name)}
+
+    def _states_beyond(self, dry: Trial, seen: list[tuple[View, Files]]) -> Iterator[State]:
         """With a budget that has room for more: the states after calls made again, when a limit may be reached."""
         made = list(self.target.workload())
         left_out = self._left_out | set(self.target.refuses)
@@ -339,10 +345,10 @@ class Interleavings(Search):
             dry.at_step(len(made))
             if dry.call_by_stages(action)[0].kind == "raised":
                 return
-            view = dry.live_view()
-            if view not in seen:
-                seen.append(view)
-                yield State(dry.crash_copy(), view, len(made) + 1, tuple(made))
+            view, files = dry.live_view(), dry.crash_copy()
+            if (state := (view, self._beside(files))) not in seen:
+                seen.append(state)
+                yield State(files, view, len(made) + 1, tuple(made))
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
         """Calls that the store accepts here: the next ones of the workload first, and those that change something."""

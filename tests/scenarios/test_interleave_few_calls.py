@@ -12,6 +12,7 @@ from tornpage import Action, Configuration, Environment, SimpleTarget
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.registry import find_or_import
 
 
 class Bookings:
@@ -128,3 +129,12 @@ def test_calls_that_no_two_callers_made_are_named() -> None:
     once = Action("first", {"ref": "first"})
     refused = "not made by two callers (refused at each state that was tried): first"
     assert [refused] in [notes(OpensOnce, once, TAKE, TAKE, TAKE, schedules=24, seed=seed) for seed in range(4)]
+
+
+def test_files_beside_the_rows_are_part_of_the_state_that_two_callers_meet() -> None:
+    target = find_or_import("blob_stores:PartsTarget")
+    recorder = campaign.run(target, Plan(("interleave",), Profile("test", 1, 1, 0, 0, schedules=60), report=None))
+    assert not recorder.vacuous
+    (found,) = recorder.findings
+    assert found.finding.code == "not-serializable"
+    assert "finish(name='a') got 1; B: finish(name='a') got 1" in found.finding.message

@@ -45,6 +45,13 @@ SCOPES: Final[Mapping[Scope, str]] = {
 
 # The directories of a file below `run.scratch`.
 _IN_SCRATCH: Final = re.compile(r"[^\s'\"`(\[]*/tornpage-[a-z0-9_]{8}/(?:[^\s'\"`/]+/)*")
+
+
+def without_scratch(text: str) -> str:
+    """The text with the names of files below `run.scratch` alone: each run has another directory."""
+    return _IN_SCRATCH.sub("…/", text)
+
+
 _ISSUE_88007 = "openclaw issue 88007: the in-memory map was changed before the SQLite write, and the write threw"
 
 _TABLE: Final = (
@@ -323,7 +330,7 @@ class Violation(AssertionError):  # noqa: N818 - the field's word for it
         if code not in CHECKS:
             raise ValueError(f"unknown check {code!r}; known: {', '.join(CHECKS)}")
         self.code = code
-        self.message = _IN_SCRATCH.sub("…/", message)
+        self.message = without_scratch(message)
         self.sides = dict(sides or {})
         self.answer = answer
         super().__init__(f"{code}: {self.message}")
