@@ -169,7 +169,7 @@ def _profile_of(searches: tuple[str, ...], options: dict[str, Any], sizes: dict[
 
 def _print_estimate(target: Target, plan: Plan, options: dict[str, Any]) -> None:
     """Print the expected time of the run before it begins."""
-    if options["exhaustive"] and not options["quiet"]:
+    if (options["exhaustive"] or options.get("unlimited")) and not options["quiet"]:
         with could_not_run():
             click.echo(estimated(target, plan), err=True)
 

@@ -4,6 +4,8 @@ Method. The same searches try a few points of each call, and then some more, in 
 counts all points. The time of the second batch gives the time of a point; it is multiplied by the number of points and
 of configurations, and divided by the number of processes.
 
+Of crash states a few of each call are tried as well; a fault before a crash, and a recovery, stands for others.
+
 It is a rough figure: another configuration makes other operations, and equivalent points are played only once. Not
 covered: kills and scenarios, whose number depends on the profile and not on the target. Of the schedules of two callers
 only those without a switch are played, of each call with itself; the rest are counted by its switch points.
@@ -20,6 +22,7 @@ from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.scratch import scratch
+from tornpage.scenarios.search.crash.search import CrashSearch
 from tornpage.scenarios.search.interleave import Interleavings
 from tornpage.scenarios.search.recorder import Recorder
 
@@ -27,7 +30,6 @@ from tornpage.scenarios.search.recorder import Recorder
 _COUNTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "sweep": ("points", "tried", "fault variants"),
     "syscalls": ("points", "tried", "system calls"),
-    "crash": ("enumerable", "states", "crash states"),
     "contend": ("points", "tried", "rivals"),
     "limits": ("limits_in_all", "tried", "limits"),
 }
@@ -54,21 +56,28 @@ def estimated(target: Target, plan: Plan) -> str:
         each = max(other.seconds - one.seconds, 0) / max(other.tried - one.tried, 1)
         parts.append(f"{other.there * len(configurations):,} {_COUNTS[search][2]}")
         seconds += (one.seconds + each * max(other.there - one.tried, 0)) * len(configurations)
-    if "interleave" in plan.searches and plan.profile.schedules is None:
-        number, each_s = _schedules(target, plan, configurations)
-        parts.append(f"{number:,} schedules of two callers")
-        seconds += number * each_s
+    foretold: list[tuple[type[CrashSearch | Interleavings], str]] = [(CrashSearch, "crash states")]
+    if plan.profile.schedules is None:
+        foretold.append((Interleavings, "schedules of two callers"))
+    for kind, unit in foretold:
+        if kind.name in plan.searches:
+            number, each_s = _foretold(kind, target, plan, configurations)
+            parts.append(f"{number:,} {unit}")
+            seconds += number * each_s
     if not parts:
         return f"exhaustive: the number of points of {' and '.join(plan.searches)} is not known in advance"
     return f"exhaustive: about {', '.join(sorted(parts))}; that takes about {_time(seconds / max(plan.jobs, 1))}"
 
 
-def _schedules(target: Target, plan: Plan, configurations: tuple[Configuration, ...]) -> tuple[int, float]:
-    """The number of schedules of two callers, and the seconds of one; counted in the first configuration."""
-    alone = msgspec.structs.replace(plan, searches=("interleave",), configurations=configurations[:1], shard=None)
+def _foretold(
+    kind: type[CrashSearch | Interleavings], target: Target, plan: Plan, configurations: tuple[Configuration, ...]
+) -> tuple[int, float]:
+    """The number of crash states or schedules, and the seconds of one; counted in the first configuration."""
+    alone = msgspec.structs.replace(plan, searches=(kind.name,), configurations=configurations[:1], shard=None)
     with scratch(plan.scratch) as directory, faults.install() as shims, shims.deterministic():
-        search = Interleavings.of(target, Recorder(), directory, alone)
-        found = [search.forecast(part) for part in search.parts()]
+        search = kind.of(target, Recorder(), directory, alone)
+        with search.company():
+            found = [search.forecast(part) for part in search.parts()]
     number = sum(one.number for one in found)
     return number * len(configurations), sum(one.number * one.each_s for one in found) / max(number, 1)
 
@@ -81,20 +90,16 @@ def _tried(target: Target, plan: Plan, configurations: tuple[Configuration, ...]
         every_operation=False,
         rival_points=few,
         limit_points=_KINDS_OF_LIMITS * few,
-        crash_states=few,
     )
     searches = tuple(name for name in plan.searches if name in _COUNTS)
     small = msgspec.structs.replace(
         plan, searches=searches, profile=profile, configurations=configurations, report=None, shard=None
     )
     recorder = campaign.run(target, small)
-    return {ended.search: _of(ended, recorder) for ended in recorder.ended}
+    return {ended.search: _of(ended) for ended in recorder.ended}
 
 
-def _of(ended: SearchEnded, recorder: Recorder) -> _Tried:
-    if ended.search == "crash":
-        there = sum(max(one.enumerable, one.states) for one in recorder.crashes)
-        return _Tried(there, sum(one.states for one in recorder.crashes), ended.seconds)
+def _of(ended: SearchEnded) -> _Tried:
     there_name, tried_name, _ = _COUNTS[ended.search]
     return _Tried(ended.counts.get(there_name, 0), ended.counts.get(tried_name, 0), ended.seconds)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice, product
 from pathlib import Path
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tornpage.faults.contention.idle import real_monotonic
 from tornpage.faults.contention.turns import Ended
@@ -40,6 +40,7 @@ from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.forecast import Forecast
 from tornpage.scenarios.search.pairs import Pairs
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
@@ -58,13 +59,6 @@ _MADE, _REFUSED = "made: ", "refused: "
 _MOST_MADE_AGAIN: Final = 8
 # With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
-
-
-class Forecast(NamedTuple):
-    """The number of schedules of a part, and the seconds of each."""
-
-    number: int
-    each_s: float
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """--exhaustive tries all there is, says so, and says before that how long it takes."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import tiny_stores
 from tornpage import faults
 from tornpage.faults.contention.idle import real_monotonic
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.simple_target import SimpleTarget
+from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.estimate import estimated
 from tornpage.scenarios.search.interleave import Interleavings
@@ -67,6 +70,56 @@ def test_the_time_of_a_schedule_is_real_and_each_part_counts_its_own(tmp_path: P
             forecast = search.forecast(part)
             took = real_monotonic() - began
             assert took / 20 < forecast.each_s * (search.counts["tried"] - before) <= took
+
+
+class Lines:
+    """Appends to one file, and syncs it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, line: str) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{line}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        pass
+
+
+class LinesTarget(SimpleTarget):
+    title = "lines"
+    configurations = (Configuration("file", "FULL"),)
+    file = "lines"
+    calls = (Action("add", {"line": "a"}), Action("add", {"line": "b"}))
+    beat = Action("add", {"line": "heartbeat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Lines:
+        return Lines(path)
+
+    def view(self, store: Lines) -> View:
+        return self.files_view(store.path.parent)
+
+    def files_view(self, directory: Path) -> View:
+        path = directory / self.file
+        return dict.fromkeys(path.read_text().splitlines(), True) if path.exists() else {}
+
+
+def test_the_number_of_crash_states_is_told_before_they_are_read() -> None:
+    plan = Plan(("crash",), Profile("small", 1, None, 0, 0), report=None)
+    told = re.fullmatch(
+        r"exhaustive: about ([\d,]+) crash states; that takes about \d+ s", estimated(LinesTarget(), plan)
+    )
+    assert told is not None
+    foretold, tried = int(told[1].replace(",", "")), campaign.run(LinesTarget(), plan).count("states")
+    # Of faults after which there are fewer states than after others, one of each kind is tried.
+    assert tried / 2 < foretold < tried * 2, (foretold, tried)
+
+
+def test_every_crash_state_is_told_before_it_is_tried(command: Command) -> None:
+    ran = command("crash", "--target", "test_exhaustive:LinesTarget", "--every-state")
+    assert ran.err.index("exhaustive: about") < ran.err.index("crash test_exhaustive:LinesTarget:")
 
 
 def test_a_sample_is_no_exhaustive_run_and_needs_no_estimate(command: Command) -> None:

@@ -25,7 +25,7 @@ class Tape(msgspec.Struct, frozen=True):
     """A recording to make: `steps`, after a `prelude` that leaves `files` and `view`.
 
     One in `share` of the crash states that the profile asks for is tried; for the workload, those of a `part`. `device`
-    replaces the search's own.
+    replaces the search's own. In a forecast it `stands_for` so many tapes of its kind.
     """
 
     steps: tuple[Step, ...]
@@ -35,6 +35,7 @@ class Tape(msgspec.Struct, frozen=True):
     share: int = 1
     part: Part | None = None
     device: faults.Device | None = None
+    stands_for: float = 1
 
     @property
     def repeats(self) -> bool:

@@ -26,6 +26,7 @@ Not covered: disks that report a sync that they have not made.
 """
 
 import contextlib
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -47,6 +48,7 @@ from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.crash.latent import WAYS, from_here_on, latent_faults
 from tornpage.scenarios.search.crash.played import Tape
 from tornpage.scenarios.search.crash.tapes import WORKLOADS, TapeSearch
+from tornpage.scenarios.search.forecast import Forecast
 from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.sweep import Sweep
 from tornpage.scenarios.search.workload import Start
@@ -75,6 +77,8 @@ _FAULTED_SHARE: Final = 10
 # The same after a failed sync, where the device was asked to drop its pages.
 _DROPPED_SHARE: Final = 2
 _RECOVERY_SHARE: Final = 6
+# So many states of a call are tried to foretell the time of all.
+_FORETOLD: Final = 20
 
 
 class CrashSearch(TapeSearch):
@@ -131,6 +135,18 @@ class CrashSearch(TapeSearch):
             yield Need("calls of the workload", f"{self.target.name} has a workload without calls")
         yield Need("states", "no crash state was tried")
 
+    def forecast(self, part: Part) -> Forecast:
+        """About how many states are tried if every state is wanted, and how long one takes: a few of each call are."""
+        most, self.most_states_per_call, self.is_forecast = self.most_states_per_call, _FORETOLD, True
+        self.foretold, self.recordings_s, self.each_s = 0.0, 0.0, []
+        try:
+            self.search(part)
+        finally:
+            self.most_states_per_call, self.is_forecast = most, False
+        # Most disks equal one that was read before; the first ones do not, and take the longest.
+        each_s = statistics.median(self.each_s or [0.0])
+        return Forecast(round(self.foretold), each_s + self.recordings_s / max(self.foretold, 1))
+
     # -- one part ------------------------------------------------------------------------------------------
 
     def _over_workload(self, reader: CrashReader, tally: CrashesTried, part: Part) -> None:
@@ -150,16 +166,18 @@ class CrashSearch(TapeSearch):
             before = self.calls[: start.step - 1] or (Restart(),)
             changing = _changing(sweep, reader.configuration, start)
             chosen = self.sampled(changing, _FAULTED_SHARE, _FAULTS, tally, _kind_of_operation)
+            many = self.stands_for(changing, chosen)
             for point in (*chosen, *_of_files_missing(chosen, changing)):
                 if self.recorder.enough():
                     return
-                self._after_fault(point, before, beat, reader, tally, None)
-            for point in self.sampled(
-                self._failed_syncs(sweep, reader.configuration, start), self._dropped_share, _FAULTS, tally
-            ):
+                self._after_fault(point, before, beat, reader, tally, None, many)
+            syncs = self._failed_syncs(sweep, reader.configuration, start)
+            chosen = self.sampled(syncs, self._dropped_share, _FAULTS, tally)
+            many, device = self.stands_for(syncs, chosen), replace(self.device, failed_sync="drops")
+            for point in chosen:
                 if self.recorder.enough():
                     return
-                self._after_fault(point, before, beat, reader, tally, replace(self.device, failed_sync="drops"))
+                self._after_fault(point, before, beat, reader, tally, device, many)
 
     def _after_fault(
         self,
@@ -169,6 +187,7 @@ class CrashSearch(TapeSearch):
         reader: CrashReader,
         tally: CrashesTried,
         device: faults.Device | None,
+        stands_for: float,
     ) -> None:
         start = point.start
         tape = Tape(
@@ -178,6 +197,7 @@ class CrashSearch(TapeSearch):
             start.before,
             self._dropped_share if device else _FAULTED_SHARE,
             device=device,
+            stands_for=stands_for,
         )
         came_to = Counter[str]()
         if point.series.kind.startswith("file-"):
@@ -254,6 +274,7 @@ class CrashSearch(TapeSearch):
         recovery = self.target.recovery
         workloads = sum(1 for _ in cut(reader.configuration, len(self.calls) + 1, _STEPS_A_PART))
         starts = list(self.sampled(met, _RECOVERY_SHARE * workloads, _STARTS, tally))
+        many = self.stands_for(met, starts)
         for always in (self.after_close, self.torn):
             if always is not None and all(start.files != always.files for start in starts):
                 starts.append(always)
@@ -262,7 +283,10 @@ class CrashSearch(TapeSearch):
                 return
             tally.recoveries += 1
             tape = msgspec.structs.replace(
-                start, steps=(Call(recovery or self.target.heartbeat()),), share=_RECOVERY_SHARE
+                start,
+                steps=(Call(recovery or self.target.heartbeat()),),
+                share=_RECOVERY_SHARE,
+                stands_for=many,
             )
             self.try_tape(tape, reader, tally)
             if self.is_program:

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.contention.idle import real_monotonic
 from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, name_in
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.crash.recording import Recording
@@ -69,12 +70,19 @@ class TapeSearch(Search):
         self.starts: list[Tape] = []
         self.torn: Tape | None = None
         self.after_close: Tape | None = None
+        # A forecast tries a few states, and counts those that are tried if every state is wanted, the time of each that
+        # it has tried, and the time of all recordings.
+        self.is_forecast = False
+        self.foretold = self.recordings_s = 0.0
+        self.each_s: list[float] = []
         # Its faults come from outside, as strace does, and a process can have one strace only.
         self.is_program = "syscall" in target.depths
 
     def try_tape(self, tape: Tape, reader: CrashReader, tally: CrashesTried) -> Counter[str]:
         """Play steps, record them, and judge the crash states of the recording; return the counts of the play."""
+        began = real_monotonic()
         played = self.played(tape, reader.configuration)
+        self.recordings_s += tape.stands_for * (real_monotonic() - began)
         if played is None:
             tally.broken += 1
             return Counter()
@@ -86,7 +94,10 @@ class TapeSearch(Search):
         for state in self._states(recording, tape, reader, tally):
             if self.recorder.enough():
                 break
+            began = real_monotonic()
             self._try_state(recording, state, reader, tally, tape)
+            if self.is_forecast:
+                self.each_s.append(real_monotonic() - began)
         if tape.part is not None and tape.part.end is None:
             self.after_close = self._start_after_close(tape, recording, reader)
         return counts
@@ -139,7 +150,8 @@ class TapeSearch(Search):
         self, recording: Recording, tape: Tape, reader: CrashReader, tally: CrashesTried
     ) -> Iterator[faults.State]:
         """The states of each call, in the order of the tape; a `Sample` if there are too many."""
-        operations, every = recording.tape.operations, self.most_states_per_call is None
+        operations = recording.tape.operations
+        every = self.most_states_per_call is None or self.is_forecast
         device = tape.device or self.device
         states = recording.states(device, self.seed, every=every)
         if tape.share == 1 and (made := recording.deployed()):
@@ -158,6 +170,8 @@ class TapeSearch(Search):
                 continue
             many = sum(states.how_many(position) + 1 for position in positions)
             tally.enumerable += many
+            if self.is_forecast:
+                self.foretold += tape.stands_for * _wanted_of(states, positions, tape.share, many)
             yield from self._some(sample, positions, tape.share, many)
         _leave_out(tally, states.left_out())
 
@@ -253,6 +267,11 @@ class TapeSearch(Search):
         drawn.sort(key=operator.itemgetter(0))
         return [them[index] for index in sorted(index for _, index in drawn[:most])]
 
+    @staticmethod
+    def stands_for(them: Sequence[object], chosen: Sequence[object]) -> float:
+        """How many of them are tried if every state is wanted, for each that was chosen."""
+        return min(len(them), _MOST_OF_A_SHARE) / max(len(chosen), 1)
+
     # -- findings ------------------------------------------------------------------------------------------
 
     def found(self, violation: Violation, scenario: Scenario) -> None:
@@ -260,6 +279,8 @@ class TapeSearch(Search):
 
         A store that syncs nothing fails at every second state, which would be too many scenarios to read.
         """
+        if self.is_forecast:
+            return
         kind = _kind_of(violation, scenario)
         here = (*kind, call_of(scenario), str(scenario.configuration))
         if self.recorder.has_met(kind, here):
@@ -286,6 +307,13 @@ class TapeSearch(Search):
     def _shortest(self, violation: Violation, scenario: Scenario) -> Shown:
         is_over = self.recorder.shrinking()
         return shortest(violation, scenario, self.target, self.directory / "minimise", self.seed, is_over=is_over)
+
+
+def _wanted_of(states: faults.CrashStates, positions: Sequence[int], share: int, many: int) -> int:
+    """How many of so `many` states of a call are tried if every state is wanted."""
+    if share == 1 or many <= _FEW_OF_A_SHARE:
+        return many
+    return _MOST_OF_A_SHARE + sum(1 + sum(1 for _ in states.whole(position)) for position in positions)
 
 
 def _leave_out(tally: CrashesTried, what: Mapping[str, int]) -> None:
