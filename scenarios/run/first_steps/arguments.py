@@ -13,6 +13,8 @@ from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.values import BY_TYPE, another, distinct, is_made, made
 
 _PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "dsn", "dir", "directory", "folder")
+# Those that may also name a connection.
+_EITHER: Final = {"db", "database"}
 # Class methods that may make a store.
 _MAKERS: Final = ("open", "connect", "create", "from_path", "load", "new")
 _MOST_TRIES: Final = 8
@@ -45,7 +47,7 @@ def _ways(store: Callable[..., Any], name: str) -> list[str]:
     if place is None:
         raise NotLearned("it takes no arguments, and so no path: give it a path, or name a function that does")
     others = [f"{one.name}={_to_make(one)!r}" for one in plain if one is not place and one.default is one.empty]
-    values = ["path", "str(path)", "path.parent", "environment.connect(path)"]
+    values = ["path", "str(path)", "path.parent", *(["environment.connect(path)"] if _may_connect(place) else [])]
     if place.name in ("conn", "connection", "con") or "Connection" in str(place.annotation):
         values.reverse()
     if place.name in ("url", "uri", "dsn"):
@@ -71,6 +73,14 @@ def _to_make(parameter: inspect.Parameter) -> Any:
 
 def _is_path(name: str) -> bool:
     return any(part in _PATHS for part in name.lower().split("_"))
+
+
+def _may_connect(parameter: inspect.Parameter) -> bool:
+    """Whether it may take a connection; one that takes a path would take it for the name of a file."""
+    if "Connection" in str(parameter.annotation):
+        return True
+    is_text = "str" in str(parameter.annotation) or "Path" in str(parameter.annotation)
+    return not is_text and all(part not in _PATHS or part in _EITHER for part in parameter.name.lower().split("_"))
 
 
 def _samples(parameter: inspect.Parameter) -> Iterator[Any]:

@@ -152,7 +152,7 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             earlier=(discovered.most, discovered.answers),
             is_class=inspect.isclass(store),
         )
-    plain = _PLAIN_FILES if any(one.endswith(NO_DATABASE) for one in reasons) else ""
+    plain = _PLAIN_FILES if any(NO_DATABASE in one for one in reasons) else ""
     raise NotLearned(
         f"no way to make it leaves an SQLite file there; tried {'; '.join(reasons)}; write a function (or an "
         f"`async def`) that takes a path and returns such a store, and name that: --from MODULE:FUNCTION{plain}"

@@ -348,6 +348,9 @@ class Played:
         self.other_files = others(self.directory, self.file)
         self.stays_open = bool(self.file) and faults.is_open(self.directory / self.file)
         if not self.file:
+            if self.other_files:
+                names = ", ".join(self.other_files[:3]) + (" …" if len(self.other_files) > 3 else "")
+                raise NotLearned(f"{NO_DATABASE}, only {names}")
             raise NotLearned(NO_DATABASE)
         if "/" in self.file:
             raise NotLearned(f"it makes a folder for its file, {self.file}")
