@@ -80,8 +80,12 @@ class _SimpleSession:
         return
 
     def close(self) -> None:
+        close = getattr(self._store, "close", None)
+        if close is None:
+            # A store of plain files, which needs to hold none.
+            return
         with self._during("close"):
-            closed = self._store.close()
+            closed = close()
         if inspect.isawaitable(closed):
             _drop(closed)
             raise SetUpError(self._target.name, "calls-are-not-async", f"close() {_ASYNC}")
@@ -197,7 +201,7 @@ class SimpleTarget(Target):
         if inspect.isawaitable(store):
             _drop(store)
             raise SetUpError(self.name, "calls-are-not-async", f"`make` {_ASYNC}")
-        if not callable(getattr(store, "close", None)):
+        if self.files_view is None and not callable(getattr(store, "close", None)):
             what = f"the store that `make` returns, a {type(store).__name__}, has no method close"
             raise SetUpError(self.name, "every-call-works", f"{what}; nothing else closes its files")
         return _SimpleSession(self, store, during)

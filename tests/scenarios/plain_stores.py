@@ -129,6 +129,9 @@ class SoundBySyncOfAll(Kept):
 
 class SoundByFileIO(Kept):
     class store(Store):  # noqa: N801 - an attribute of the target
+        # It keeps no file open.
+        close: Any = None
+
         def save(self, content: bytes, new: Path) -> None:
             with io.FileIO(new, "w") as raw, io.BufferedWriter(raw) as file:
                 file.write(content)

@@ -10,6 +10,7 @@ import pytest
 from tornpage import Configuration, faults
 from tornpage.faults.files.in_place import is_supported
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import run, searches_for
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.sweep import Sweep
@@ -43,6 +44,15 @@ def test_a_sound_store_is_never_accused(name: str) -> None:
     assert not recorder.findings
     assert not recorder.vacuous
     assert recorder.count("fired") > 100
+
+
+def test_a_reader_of_the_wrong_file_is_told_by_its_name() -> None:
+    class ReadsAnother(plain_stores.SoundByFileIO):
+        def files_view(self, directory: Path) -> dict[str, Any]:
+            return plain_stores.Store.read(directory / "another.json")
+
+    with pytest.raises(TargetError, match="`files_view` finds nothing in the file although the store, opened again"):
+        searched(ReadsAnother(), "sweep")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ class _Rehearsal:
         self.beat = target.heartbeat()
         self._threads = {*threading.enumerate()}
         self._reaches_files = "vfs" in self.target.depths and configuration.journal_mode != "file"
+        self._reader = "`rows`" if self.target.files_view is None else "`files_view`"
         self._files_left: Files = {}
         # The view of a store that was just created.
         self._begun: View = {}
@@ -367,17 +368,17 @@ class _Rehearsal:
             raise _Leave
         if missing := missing_table(self.target, trial.directory):
             raise self._wrong(_READS, missing)
-        detail = describe(differences(view, rows), "the view", "`rows`")
+        detail = describe(differences(view, rows), "the view", self._reader)
         if not rows:
             raise self._wrong(
                 _READS,
-                f"`rows` finds nothing in the file{after} although the store, opened again on it, shows it all: "
-                f"{detail}",
+                f"{self._reader} finds nothing in the file{after} although the store, opened again on it, shows it "
+                f"all: {detail}",
             )
         raise self._wrong(
             "view-and-rows-are-one-mapping",
-            f"view and `rows` differ{after} without any fault, and the store reopened on the same file agrees with the "
-            f"view: {detail}; keys and values have to be the same, and of the same types",
+            f"view and {self._reader} differ{after} without any fault, and the store reopened on the same file agrees "
+            f"with the view: {detail}; keys and values have to be the same, and of the same types",
         )
 
     def _leave_if_lost(self, trial: Trial, refused: Action) -> None:
@@ -429,7 +430,7 @@ class _Rehearsal:
 
     def _rows(self, trial: Trial) -> View:
         try:
-            with require_one_library(self.target.name, "`rows`"):
+            with require_one_library(self.target.name, self._reader):
                 rows: Any = trial.fresh_view(integrity=False)
         except TargetError:
             raise
@@ -438,17 +439,17 @@ class _Rehearsal:
             if cause is None:
                 raise _Leave from violation
             if self.target.files_view is None and not isinstance(cause, sqlite3.Error):
-                raise self._wrong(_READS, f"`rows` fails without any fault: {cause!r}") from cause
+                raise self._wrong(_READS, f"{self._reader} fails without any fault: {cause!r}") from cause
             # The driver's own errors have no code, such as one about a text that is not UTF-8.
             code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code == sqlite3.SQLITE_BUSY and not leaves_a_transaction(trial.directory):
                 raise self._wrong("a-reader-can-look-between-calls", LOCKED_OUT) from cause
             if code != sqlite3.SQLITE_ERROR:
                 raise _Leave from violation
-            raise self._wrong(_READS, f"`rows` fails without any fault: {cause}") from cause
+            raise self._wrong(_READS, f"{self._reader} fails without any fault: {cause}") from cause
         except Exception as error:
-            raise self._wrong(_READS, f"`rows` fails without any fault: {error!r}") from error
-        require_mapping(self.target.name, "rows", rows)
+            raise self._wrong(_READS, f"{self._reader} fails without any fault: {error!r}") from error
+        require_mapping(self.target.name, self._reader.strip("`"), rows)
         return dict(rows)
 
     def _close(self, trial: Trial) -> None:
