@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from meeting_stores import Jobs, JobsTarget, Takes
 
-from tornpage import Action, Refused, View
+from tornpage import Action, Configuration, Refused, SimpleTarget, View
 
 
 class Signs(Jobs):
@@ -316,3 +317,64 @@ class ReservesTarget(JobsTarget):
         for worker in ("one", "two")
         for one in (Action("restock", {"name": "s"}), Action("reserve", {"name": "s", "worker": worker}))
     )
+
+
+class Heap:
+    """Entries by importance; what is taken was deleted by this caller, or it looks once more."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.db.execute("CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY, importance INTEGER, text TEXT)")
+
+    def push(self, importance: int, text: str) -> int | None:
+        done = self.db.execute("INSERT INTO entry (importance, text) VALUES (?, ?)", (importance, text))
+        return done.lastrowid
+
+    def pop(self) -> str | None:
+        while (first := self.first()) is not None:
+            if self.db.execute("DELETE FROM entry WHERE id = ?", first[:1]).rowcount:
+                return str(first[1])
+        return None
+
+    def first(self) -> Any:
+        found = self.db.execute("SELECT id, text FROM entry ORDER BY importance DESC, id LIMIT 1").fetchall()
+        return found[0] if found else None
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class HeapByHand(Heap):
+    """Wrong: a number of its own, which another caller may take, too; the later entry replaces the other."""
+
+    def push(self, importance: int, text: str) -> int | None:
+        [(last,)] = self.db.execute("SELECT COALESCE(MAX(id), 0) FROM entry").fetchall()
+        self.db.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (last + 1, importance, text))
+        return int(last) + 1
+
+
+class HeapTarget(SimpleTarget):
+    """Its rows have ids of SQLite's, and that of a row that was deleted is given away again."""
+
+    kind: type[Heap] = Heap
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (
+        Action("push", {"importance": 1, "text": "x"}),
+        Action("push", {"importance": 2, "text": "y"}),
+        Action("pop"),
+    )
+    beat = Action("push", {"importance": 0, "text": "beat"})
+    callers = ("threads",)
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Heap:
+        return self.kind(path)
+
+    def view(self, store: Heap) -> View:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        return {str(key): list(row) for key, *row in connection.execute("SELECT * FROM entry")}
+
+
+class HeapByHandTarget(HeapTarget):
+    kind = HeapByHand

@@ -161,6 +161,13 @@ def test_callers_of_a_store_with_a_thread_of_its_own_are_switched_between_their_
     assert recorder.count("points") > 0
 
 
+def test_the_id_of_a_row_that_came_before_another_one_went_is_no_difference() -> None:
+    recorder = interleave(racing_stores.HeapTarget())
+    assert [found.finding.message for found in recorder.findings] == []
+    assert recorder.count("schedules") > 20
+    assert codes(interleave(racing_stores.HeapByHandTarget())) >= {"not-serializable"}
+
+
 @pytest.mark.parametrize("seed", first_of(range(4)))
 def test_calls_that_have_an_effect_on_each_other_come_first(seed: int) -> None:
     # Sixteen pairs at a state, of which three fit into the budget; two show it, and touch no row in common.

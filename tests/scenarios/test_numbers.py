@@ -1,14 +1,14 @@
-"""Numbers that a failed call has used up are gaps, and no finding."""
+"""Numbers that a failed call has used up are gaps, and no finding; nor are the ids of rows that two callers made."""
 
 from pathlib import Path
 
 import pytest
 from numbering_stores import Counted, Doubled, Upserted
 
-from tornpage import Action, Configuration, faults
+from tornpage import Action, Configuration, View, faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.numbers import is_renumbered
+from tornpage.scenarios.model.judging.numbers import is_renumbered, is_with_ids, larger_ids
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
 
 WAL = Configuration("wal", "FULL")
@@ -61,3 +61,35 @@ def test_numbered_on_is_what_is_the_same_but_for_one_larger_number(
     before: dict[str, object], wanted: dict[str, object], seen: dict[str, object], is_so: bool
 ) -> None:
     assert is_renumbered(before, wanted, seen) == is_so
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "seen", "ids"),
+    [
+        # The last row was deleted after the new one had come, and not before.
+        ({"1": "x"}, {"1": "y"}, {"2": "y"}, {1: 2}),
+        ({"2": "z", "log/2": "a"}, {"2": {"id": 2}, "log/2": "b"}, {"3": {"id": 3}, "log/3": "b"}, {2: 3}),
+        ({"1": "x"}, {"1": "y", "2": "z"}, {"2": "y", "3": "z"}, {1: 2, 2: 3}),
+        ({"1": "x", "2": "z"}, {"1": "y"}, {"2": "y"}, {1: 2}),
+        # Another row, one too many, one that stays, a smaller id, one that was free, and a value that is no id.
+        ({"1": "x"}, {"1": "y"}, {"2": "z"}, {}),
+        ({"1": "x"}, {"1": "y"}, {"2": "y", "3": "y"}, {}),
+        ({"1": "x", "a": 1}, {"1": "y"}, {"2": "y", "a": 1}, {}),
+        ({"2": "x"}, {"2": "y"}, {"1": "y"}, {}),
+        ({}, {"1": "y"}, {"2": "y"}, {}),
+        ({"a": 5}, {"a": 6}, {"a": 7}, {}),
+        ({"1": "x"}, {"1": ["y", 4]}, {"2": ["y", 5]}, {}),
+        # Places in a list: x was moved, and not deleted.
+        ({"1": "y", "2": "x"}, {"1": "x", "2": "y"}, {"1": "x", "3": "y"}, {}),
+    ],
+)
+def test_a_row_has_a_larger_id_where_the_one_before_it_was_still_there(
+    before: View, wanted: View, seen: View, ids: dict[int, int]
+) -> None:
+    assert larger_ids(before, wanted, seen) == ids
+
+
+def test_an_answer_may_have_the_new_id_and_no_other_difference() -> None:
+    assert is_with_ids({1: 2}, {"id": 1, "n": 1}, {"id": 2, "n": 1})
+    assert not is_with_ids({1: 2}, {"id": 1, "n": 3}, {"id": 2, "n": 4})
+    assert not is_with_ids({1: 2}, "x", "y")

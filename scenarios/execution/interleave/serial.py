@@ -4,8 +4,9 @@ A refused or failed call may count as not made; a failed one may also count as m
 returned busy or the store reports ``unchanged``. An acknowledged call counts as made, with the answer that it has in
 that order. One exception: a call that changes something and has an answer may also return *nothing* (None, False, zero,
 an empty value) if it lost a race, and then has changed nothing: many queues with a compare-and-swap claim do so. And an
-acknowledgement without an answer may stand for a refusal, as when two callers remove one item. For calls that commit
-more than once (`many_commits`) each key may be as in any order.
+acknowledgement without an answer may stand for a refusal, as when two callers remove one item. A new row may have a
+larger id than in the order (`larger_ids`). For calls that commit more than once (`many_commits`) each key may be as in
+any order.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tornpage.scenarios.execution.snapshots import Files, Holder, place, require
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.numbers import is_with_ids, larger_ids
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 _SIMPLE: Final = (bool, int, float)
@@ -174,21 +176,33 @@ def require_serial(
     serial = serial.confirmed()
     loose = {first.name, second.name} & set(getattr(serial.target, "many_commits", ()))
     for possible in (list(orders(serial, first, second)), _orders_by(callers, serial, first, second)):
-        if _is_one_of(possible, outcome) or (loose and _is_a_mixture(outcome.view, possible)):
+        if _is_one_of(possible, outcome, serial.state.view) or (loose and _is_a_mixture(outcome.view, possible)):
             return
     _accuse(outcome, serial, first, second, possible)
 
 
-def _is_one_of(possible: list[_Order], outcome: Outcome) -> bool:
-    return any(_fits(outcome, order, possible) for order in possible)
+def _is_one_of(possible: list[_Order], outcome: Outcome, before: View | None = None) -> bool:
+    """Whether the outcome is that of an order; with the state `before` also where new rows have larger ids."""
+    return any(_fits(outcome, order, possible, before) for order in possible)
 
 
-def _fits(outcome: Outcome, order: _Order, possible: list[_Order]) -> bool:
-    return (
-        outcome.view == order.view
-        and _may_get(outcome.first, order.first, [one.first for one in possible])
-        and _may_get(outcome.second, order.second, [one.second for one in possible])
+def _fits(outcome: Outcome, order: _Order, possible: list[_Order], before: View | None) -> bool:
+    if outcome.view != order.view:
+        ids = {} if before is None else larger_ids(before, order.view, outcome.view)
+        if not ids:
+            return False
+        first, second = _with(ids, order.first, outcome.first), _with(ids, order.second, outcome.second)
+        order = msgspec.structs.replace(order, first=first, second=second)
+    return _may_get(outcome.first, order.first, [one.first for one in possible]) and _may_get(
+        outcome.second, order.second, [one.second for one in possible]
     )
+
+
+def _with(ids: dict[int, int], wanted: Said | None, said: Said) -> Said | None:
+    """The answer of an order; with the new ids in it, if the caller got that."""
+    if wanted is None or not is_with_ids(ids, wanted.value, said.value):
+        return wanted
+    return msgspec.structs.replace(wanted, value=said.value)
 
 
 def _may_get(said: Said, wanted: Said | None, usual: list[Said | None]) -> bool:

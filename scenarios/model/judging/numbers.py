@@ -1,7 +1,10 @@
-"""Numbers that a failed call has used up, which no view shows.
+"""Numbers that say nothing: those that a failed call has used up, and the ids of rows that two callers have made.
 
 A failed call may use up an AUTOINCREMENT id, or one that a store counts in memory. Later calls then get other numbers
 than in a shadow where the failed call never ran. That is correct: ids may have gaps.
+
+SQLite gives a new row the largest id of its table and one more, and so the id of a row that was deleted just before. A
+row that another caller is about to delete still counts: the new one has a larger id than in the order of the calls.
 
 Not covered: ids that are not decimal numbers, and numbers that appear in another order in a value.
 """
@@ -46,3 +49,42 @@ def _is_numbered_on(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
     numbers = zip(_NUMBER.findall(words), _NUMBER.findall(other_words), strict=True)
     changed = {(int(number), int(new)) for number, new in numbers if number != new}
     return not changed or (len(changed) == 1 and all(new > number for number, new in changed))
+
+
+def larger_ids(before: View, wanted: View, seen: View) -> dict[int, int]:
+    """The ids of rows in `seen`, by those in `wanted`, if nothing else differs; empty if something does.
+
+    The smallest is the id of a row of `before` that is in neither.
+    """
+    added, found = (_changed(before, view) for view in (wanted, seen))
+    stays, still = wanted.keys() - added.keys(), seen.keys() - found.keys()
+    pairs = list(zip(sorted(added, key=_by_number), sorted(found, key=_by_number), strict=False))
+    if len(added) != len(found) or stays != still:
+        return {}
+    ids = _in_place_of([one for one, _ in pairs], [other for _, other in pairs])
+    values = _in_place_of([added[one] for one, _ in pairs], [found[other] for _, other in pairs])
+    if not ids or values is None or not values.items() <= ids.items() or any(new < old for old, new in ids.items()):
+        return {}
+    reused = [before.get(one) for one, other in pairs if one != other and min(ids) in _by_number(one)[0]]
+    is_gone = all(row is not None and row not in (*wanted.values(), *seen.values()) for row in reused)
+    return ids if is_gone else {}
+
+
+def is_with_ids(ids: dict[int, int], wanted: Any, seen: Any) -> bool:
+    """Whether a value is the wanted one, but for such ids in it."""
+    changed = _in_place_of([wanted], [seen])
+    return changed is not None and changed.items() <= ids.items()
+
+
+def _changed(before: View, view: View) -> View:
+    return {key: value for key, value in view.items() if key not in before or before[key] != value}
+
+
+def _in_place_of(wanted: list[Any], seen: list[Any]) -> dict[int, int] | None:
+    """The numbers in `seen` by those in `wanted` that they differ from; None if something else differs."""
+    words, others = in_order(wanted), in_order(seen)
+    if _NUMBER.split(words) != _NUMBER.split(others):
+        return None
+    pairs = zip(map(int, _NUMBER.findall(words)), map(int, _NUMBER.findall(others)), strict=True)
+    changed = {(one, other) for one, other in pairs if one != other}
+    return dict(changed) if len(dict(changed)) == len(changed) else None
