@@ -31,7 +31,7 @@ from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.judging.oracle import Answer
-from tornpage.scenarios.model.judging.refusals import is_alike, says_no
+from tornpage.scenarios.model.judging.refusals import is_alike, says_no, says_there_is_none
 from tornpage.scenarios.model.scenario import (
     Call,
     Clear,
@@ -162,7 +162,7 @@ class Executor(Pair):
             step.action, keeps_files=keeps, settles=self.recording is not None
         )
         saved = files if self.armed else None
-        wanted = self._in_its_own_words(wanted, changes=after != before)
+        wanted = self._in_its_own_words(step.action, wanted, changes=after != before)
         self._require_wanted(step, wanted)
         self.real.oracle.numbers_used = has_failed = self.has_failed
         with self.recorded(str(step.action), after, stages) as record_answer:
@@ -234,14 +234,15 @@ class Executor(Pair):
         clock = ("back" if before.by_ms < 0 else "on") if isinstance(before, ClockJump) else "nothing"
         return "+".join(sorted(self.armed)) or clock
 
-    def _in_its_own_words(self, wanted: Answer, *, changes: bool) -> Answer:
+    def _in_its_own_words(self, action: Action, wanted: Answer, *, changes: bool) -> Answer:
         """The same answer; a refusal if the store raised an exception of its own and has changed nothing.
 
         A target that specifies the result of each call raises `Refused` itself.
         """
-        if wanted.kind == "raised" and not changes and says_no(wanted.error) and not is_specified(self.real.target):
-            return Answer("refused", wanted.error)
-        return wanted
+        if wanted.kind != "raised" or changes or is_specified(self.real.target):
+            return wanted
+        error = wanted.error
+        return Answer("refused", error) if says_no(error) or says_there_is_none(error, action, self.view) else wanted
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""

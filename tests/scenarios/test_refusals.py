@@ -1,6 +1,7 @@
 """A store that says no in a word of its own is understood: silence for a sound one, a finding where the no is wrong."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tornpage import Action, Configuration, SimpleTarget
-from tornpage.scenarios.model.judging.refusals import says_no
+from tornpage import Action, Configuration, SimpleTarget, View
+from tornpage.scenarios.model.judging.refusals import says_no, says_there_is_none
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
@@ -221,3 +222,78 @@ def test_a_refusal_by_a_class_that_is_made_at_each_opening_is_one() -> None:
     recorder = run(MadeAnewTarget(), Plan(("fuzz",), Profile("test", 1, None, 6, 12), report=None))
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.count("steps")
+
+
+class Texts:
+    """A file for each text, written as a draft; the system says that there is none, or that there is one."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = path.parent / "texts"
+        self.folder.mkdir(exist_ok=True)
+        self.sync(path.parent)
+
+    def sync(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def put(self, name: str, text: str) -> None:
+        draft = self.folder / ".draft"
+        with draft.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.folder / name)
+        self.sync(self.folder)
+
+    def remove(self, name: str) -> None:
+        (self.folder / name).unlink()
+        self.sync(self.folder)
+
+
+class TextsTarget(SimpleTarget):
+    configurations = (Configuration("file", "FULL"),)
+    file = "unused"
+    calls = (
+        Action("put", {"name": "a", "text": "one"}),
+        Action("put", {"name": "b", "text": "two"}),
+        Action("remove", {"name": "a"}),
+    )
+    beat = Action("put", {"name": "beat", "text": "it"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Texts:
+        return Texts(path)
+
+    def view(self, store: Texts) -> dict[str, str]:
+        return self.files_view(store.folder.parent)
+
+    def files_view(self, directory: Path) -> dict[str, str]:
+        found = (directory / "texts").glob("[a-z]*")
+        return {f"text/{path.name}": path.read_text() for path in found}
+
+
+def test_a_store_of_plain_files_may_let_the_system_say_that_there_is_none() -> None:
+    recorder = searched(TextsTarget(), "fuzz", scenarios=20)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS
+
+
+@pytest.mark.parametrize(
+    ("error", "view", "is_no"),
+    [
+        (FileNotFoundError(2, "none"), {"text/b": 1}, True),
+        # What is shown and has no file has lost it.
+        (FileNotFoundError(2, "none"), {"text/a": 1}, False),
+        (FileExistsError(17, "there"), {"a": 1}, True),
+        (FileExistsError(17, "there"), {"text/b": 1}, False),
+        (PermissionError(13, "denied"), {}, False),
+        (None, {}, False),
+    ],
+)
+def test_what_the_system_says_is_a_no_where_the_view_says_the_same(
+    error: BaseException | None, view: View, is_no: bool
+) -> None:
+    assert says_there_is_none(error, Action("remove", {"name": "a"}), view) is is_no
+    assert not says_there_is_none(error, Action("remove", {"number": 1}), view)

@@ -8,6 +8,9 @@ as a refusal, too, if the call has changed nothing. That is any exception except
 - one that reports an error in the code (`TypeError`, `AttributeError`, a bare `RuntimeError` and the like);
 - one whose name stands for a failure (`StoreBusy`, `DiskFull`, `CorruptRecord`).
 
+A store of plain files may leave it to the system to say that something is not there, or is there already
+(`says_there_is_none`).
+
 A fault never makes an exception a refusal: an exception under a fault is compared with the call's result without one.
 
 A store that loses a race against another caller may say so by any error of its own, or by SQLite's for a lock or a
@@ -19,6 +22,7 @@ from typing import Final
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.hidden_errors import is_foreign, speaks_of_trouble
+from tornpage.scenarios.model.target import Action, View
 
 # As bindings and object-relational mappers call a broken constraint.
 _CONSTRAINTS: Final = frozenset({"IntegrityError", "ConstraintError"})
@@ -34,6 +38,19 @@ def says_no(error: BaseException | None) -> bool:
     if not isinstance(error, Exception) or isinstance(error, _MISTAKES) or type(error) is RuntimeError:
         return False
     return not any(_is_trouble(one) for one in faults.causes(error))
+
+
+def says_there_is_none(error: BaseException | None, action: Action, view: View) -> bool:
+    """Whether a call that raised `error` without any fault names something that is not there, or is there already.
+
+    That is decided by the `view` before the call: the file of a thing that the view shows, and that is not there, is
+    lost.
+    """
+    parts = {part for key in view for part in (key, *key.split("/"))}
+    names = [one for one in action.args.values() if isinstance(one, str)]
+    if isinstance(error, FileNotFoundError):
+        return bool(names) and parts.isdisjoint(names)
+    return isinstance(error, FileExistsError) and not parts.isdisjoint(names)
 
 
 def is_alike(one: BaseException | None, other: BaseException | None) -> bool:
