@@ -313,4 +313,6 @@ class Scenario(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         lines = [f"{self.target} at {self.configuration}"]
         lines += [f"  {number}. {step}" for number, step in enumerate(self.steps, start=1)]
+        if not self.steps:
+            lines.append("  (no step: opening the store, and the beat with which every scenario ends, show it)")
         return "\n".join(lines)

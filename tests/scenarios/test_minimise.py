@@ -215,6 +215,11 @@ def test_what_opening_shows_is_one_finding_whichever_call_opened_it() -> None:
     assert shortest((call("put"),), lambda _scenario: True) == ()
 
 
+def test_a_scenario_that_needs_no_step_says_what_is_done_all_the_same() -> None:
+    assert "opening the store, and the beat" in str(Scenario("none", Configuration(), ()))
+    assert "no step" not in str(Scenario("none", Configuration(), (call("a"),)))
+
+
 def test_a_search_with_a_time_limit_shows_the_shortest_so_far() -> None:
     steps = tuple(call(name) for name in "abcdefgh")
     played: list[int] = []
