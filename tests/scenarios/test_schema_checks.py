@@ -32,6 +32,15 @@ def test_a_key_that_leads_nowhere_is_named(db: sqlite3.Connection) -> None:
         require_foreign_keys(db)
 
 
+def test_rows_without_a_rowid_are_told_once(db: sqlite3.Connection) -> None:
+    db.executescript(
+        "CREATE TABLE a(id INTEGER PRIMARY KEY); CREATE TABLE b(k PRIMARY KEY, a REFERENCES a(id)) WITHOUT ROWID;"
+        "INSERT INTO b VALUES(1, 7), (2, 8)"
+    )
+    with pytest.raises(Violation, match=r"foreign_key_check: a row of b refers to no row of a\. The schema"):
+        require_foreign_keys(db)
+
+
 @pytest.mark.parametrize(
     "schema",
     [

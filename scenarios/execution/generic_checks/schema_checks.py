@@ -32,9 +32,11 @@ def require_foreign_keys(connection: sqlite3.Connection) -> None:
         # A key without a unique index on its parent can't be checked, nor used where it is enforced.
         return
     if dangling:
-        shown = "; ".join(
-            f"row {rowid} of {table} refers to no row of {parent}" for table, rowid, parent, _ in dangling
-        )
+        # The rows of a table WITHOUT ROWID are not told apart.
+        shown = "; ".join(dict.fromkeys(
+            f"{'a row' if rowid is None else f'row {rowid}'} of {table} refers to no row of {parent}"
+            for table, rowid, parent, _ in dangling
+        ))  # fmt: skip
         raise Violation(
             "integrity",
             f"PRAGMA foreign_key_check: {shown}. The schema declares these keys, and SQLite enforces them only on "
