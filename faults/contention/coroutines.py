@@ -127,7 +127,8 @@ class Pair:
     async def _worked(self, index: int, work: Work) -> None:
         try:
             with begun_by(functools.partial(self._begun, index)):
-                await self._turn_of(index, self)
+                if (raised := await self._turn_of(index, self)) is not None:
+                    raise raised  # noqa: TRY301 - as the wait has
                 made = _awaited(work())
                 self._works[index].append(made)
                 self._results[index] = await self._stepped(index, made, self)
@@ -156,10 +157,9 @@ class Pair:
     def _stepped(self, index: int, work: Coroutine[Any, Any, Any], me: object) -> Generator[Any, Any, Any]:
         resume: Callable[[], Any] = sending(work, None)
         while True:
-            try:
-                yield from self._turn_of(index, me).__await__()
-            except BaseException as error:  # noqa: BLE001 - the coroutine handles every exception
-                resume = throwing(work, error)
+            raised = yield from self._turn_of(index, me).__await__()
+            if raised is not None:
+                resume = throwing(work, raised)
             try:
                 waits_for = resume()
             except StopIteration as ended:
@@ -167,7 +167,7 @@ class Pair:
             self._has_yielded(index, me)
             try:
                 value = yield waits_for
-            except BaseException as error:  # noqa: BLE001 - as above
+            except BaseException as error:  # noqa: BLE001 - the coroutine handles every exception
                 resume = throwing(work, error)
             else:
                 resume = sending(work, value)
@@ -183,12 +183,20 @@ class Pair:
 
     # -- turns ---------------------------------------------------------------------------------------------
 
-    async def _turn_of(self, index: int, me: object) -> None:
+    async def _turn_of(self, index: int, me: object) -> BaseException | None:
+        """Wait for the turn; return what was raised in the waiting task meanwhile, such as its cancellation."""
+        raised: BaseException | None = None
         self._ready.add(me)
         while self._turn not in (index, None) and not self._has_ended[index]:
-            with self._shielded():
-                await self._changed.wait()
+            try:
+                with self._shielded():
+                    await self._changed.wait()
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the coroutine handles it, in its turn
+                raised = error
         self._ready.discard(me)
+        return raised
 
     def _shielded(self) -> Any:
         # What trio has waited for is there, and it cancels no such wait: its nurseries rely on that.

@@ -60,6 +60,8 @@ EXPECTED = {
     "test_django.test_unmarked_in_a_transaction": "passed",
     "test_interleaved.test_marked[asyncio]": "passed",
     "test_interleaved.test_marked[trio]": "passed",
+    "test_interleaved.test_marked_cancelled_task[asyncio]": "passed",
+    "test_interleaved.test_marked_cancelled_task[trio]": "passed",
     "test_interleaved.test_marked_cut[asyncio]": "passed",
     "test_interleaved.test_marked_cut[trio]": "passed",
     "test_interleaved.test_marked_cut_fails[asyncio]": "failed",

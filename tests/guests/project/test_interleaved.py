@@ -1,6 +1,7 @@
 """Two coroutines, and one that is cut short, in anyio's tests on asyncio and on trio; pytest-timeout counts one run."""
 
 import contextlib
+import itertools
 import sqlite3
 import threading
 from functools import partial
@@ -71,6 +72,46 @@ async def test_marked_in_a_task_fails(db, callers):
     one = partial(in_a_task, add, db)
     await callers(one, one)
     assert await call(db, "SELECT n FROM t") == (2,)
+
+
+async def fails():
+    await anyio.lowlevel.checkpoint()
+    raise LookupError
+
+
+async def cleans_up(said):
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            said.append("A cleans up")
+            await anyio.lowlevel.checkpoint()
+            said.append("A is clean")
+
+
+async def ends_early(said):
+    said.append("A begins")
+    with contextlib.suppress(BaseExceptionGroup):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cleans_up, said)
+            tasks.start_soon(fails)
+    said.append("A ends")
+
+
+async def goes_on(said):
+    for _ in range(4):
+        said.append("B")
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.anyio
+@pytest.mark.interleave
+async def test_marked_cancelled_task(callers):
+    said = []
+    await callers(partial(ends_early, said), partial(goes_on, said))
+    assert [one for one in said if one != "B"] == ["A begins", "A cleans up", "A is clean", "A ends"]
+    # A task that is cancelled while the other call has the turn handles that in its own.
+    assert len([*itertools.groupby(said, lambda one: one[0])]) <= 3
 
 
 @pytest.mark.anyio
