@@ -217,29 +217,6 @@ def test_what_no_target_can_be_written_for_is_said_and_writes_nothing(
     assert not (tmp_path / f"{module}_target.py").exists()
 
 
-TEXTS = """
-from pathlib import Path
-
-class Texts:
-    def __init__(self, path):
-        self.path = Path(f"{path}.d")
-        self.path.mkdir(exist_ok=True)
-
-    def put(self, name: str):
-        (self.path / name).write_text("one")
-"""
-
-
-def test_a_store_of_plain_files_is_told_by_them_and_writes_none_elsewhere(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "texts.py").write_text(TEXTS)
-    ended = command("new", "target", "--from", "texts:Texts")
-    assert ended.code == 2, ended
-    assert "it was created, and there is no SQLite file in its directory, only store.sqlite.d/" in ended.err
-    assert "your-own-store.md#a-store-of-plain-files" in ended.err
-    # Given a connection for its path, it would make a folder of that name.
-    assert {path.name for path in tmp_path.iterdir()} <= {"texts.py", "__pycache__"}
-
-
 def test_a_file_that_is_there_is_not_overwritten(command: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("mine")
     ended = command("new", "target", "--from", "any:Thing", "--out", "mine.py")

@@ -79,8 +79,9 @@ def _may_connect(parameter: inspect.Parameter) -> bool:
     """Whether it may take a connection; one that takes a path would take it for the name of a file."""
     if "Connection" in str(parameter.annotation):
         return True
-    is_text = "str" in str(parameter.annotation) or "Path" in str(parameter.annotation)
-    return not is_text and all(part not in _PATHS or part in _EITHER for part in parameter.name.lower().split("_"))
+    if any(_name(wanted) in ("str", "Path", "PathLike") for wanted in _types(parameter.annotation)):
+        return False
+    return all(part not in _PATHS or part in _EITHER for part in parameter.name.lower().split("_"))
 
 
 def _samples(parameter: inspect.Parameter) -> Iterator[Any]:

@@ -39,7 +39,7 @@ class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
 
 
 class LockedOutError(NotLearned):
-    """Nobody else can read the store's database, however it is made."""
+    """No other connection can read the store's database, however it is made."""
 
 
 def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter], *, awaits: bool) -> str:
