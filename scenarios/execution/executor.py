@@ -195,7 +195,7 @@ class Executor(Pair):
     def _note_half_told(self, answer: Answer, before: View, after: View) -> None:
         """Note whether a call has raised, although its change has happened, and left other files than the shadow's."""
         if answer.kind == "raised" and self.real.oracle.settled != before:
-            real, shadow = (self._beside(one.crash_copy()) for one in (self.real, self.shadow))
+            real, shadow = (one.files_beside(one.crash_copy()) for one in (self.real, self.shadow))
             self._is_half_told = real != shadow
         elif answer.kind == "done" and after != before:
             self._is_half_told = False
@@ -207,7 +207,7 @@ class Executor(Pair):
         # A call that commits more than once may have stopped half-way: then the shadow continues from there.
         half_way = self.real.oracle.settled != before
         left = self.real.crash_copy()
-        if half_way or (before == after and self._beside(left) != self._beside(saved)):
+        if half_way or (before == after and self.real.files_beside(left) != self.real.files_beside(saved)):
             self.put_shadow(left)
         else:
             self.shadow.put(saved)
@@ -219,14 +219,8 @@ class Executor(Pair):
         """
         if self.real.oracle.settled != after or answer.kind == "done" or before != after:
             return self.real.oracle.settled == after
-        copies = (one.crash_copy() for one in (self.real, self.shadow))
-        real, shadow = map(self._beside, copies)
+        real, shadow = (one.files_beside(one.crash_copy()) for one in (self.real, self.shadow))
         return real == shadow and self.real.contents() == self.shadow.contents()
-
-    def _beside(self, files: Files) -> Files:
-        """The files that are not the database's own."""
-        database = self.real.target.database(self.real.directory).name
-        return {name: content for name, content in files.items() if not name.startswith(database)}
 
     def _circumstance(self) -> str:
         """What a call meets, in a word: what is armed, or which way the clock has just jumped, or nothing."""
@@ -242,7 +236,11 @@ class Executor(Pair):
         if wanted.kind != "raised" or changes or is_specified(self.real.target):
             return wanted
         error = wanted.error
-        return Answer("refused", error) if says_no(error) or says_there_is_none(error, action, self.view) else wanted
+        # The beat has to work whatever is there.
+        is_beat = action == self.real.target.heartbeat()
+        if says_no(error) or (not is_beat and says_there_is_none(error, action, self.view)):
+            return Answer("refused", error)
+        return wanted
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""

@@ -160,6 +160,13 @@ def _overwrite(path: str, content: bytes) -> None:
         os.close(descriptor)
 
 
+def beside(files: Files, database: str) -> Files:
+    """The files that are not the database's own: not itself, its logs, its shared memory or a super-journal."""
+    own = {database + suffix for suffix in ("", "-wal", "-shm", "-journal")}
+    super_journal = f"{database}-mj"
+    return {name: content for name, content in files.items() if name not in own and not name.startswith(super_journal)}
+
+
 def held_open(directory: Path) -> list[str]:
     """The files below `directory` that this process has open; empty if the system doesn't tell."""
     below = _below(os.path.abspath(directory))

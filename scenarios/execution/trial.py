@@ -7,6 +7,7 @@ still works.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,7 +32,7 @@ from tornpage.scenarios.execution.generic_checks.open_connections import (
 from tornpage.scenarios.execution.hidden_errors import HiddenErrors
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened
-from tornpage.scenarios.execution.snapshots import Files, Holder, require_let_go
+from tornpage.scenarios.execution.snapshots import Files, Holder, beside, require_let_go
 from tornpage.scenarios.model.beats_key import adds_one_key
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong
@@ -357,6 +358,10 @@ class Trial:
                 return view
         except TookTooLongError as hang:
             raise self._hung(hang) from None
+
+    def files_beside(self, files: Files) -> Files:
+        """Those of a copy that are not the database's own."""
+        return beside(files, os.path.relpath(self.target.database(self.directory), self.directory))
 
     def crash_copy(self) -> Files:
         """The files as a crash of the process would leave them now."""

@@ -310,7 +310,7 @@ class Interleavings(Search):
                 return
             if step in part and step in chosen:
                 view, files = dry.live_view(), dry.crash_copy()
-                if (state := (view, self._beside(files))) not in seen:
+                if (state := (view, dry.files_beside(files))) not in seen:
                     seen.append(state)
                     yield State(files, view, step + 1, workload[:step])
             if action is not None:
@@ -321,11 +321,6 @@ class Interleavings(Search):
                     raise TargetError(message) from answer.error
         if len(workload) in part and len(workload) in chosen:
             yield from self._states_beyond(dry, seen)
-
-    def _beside(self, files: Files) -> Files:
-        """The files that are not the database's own."""
-        name = self.target.database(Path()).name
-        return {one: content for one, content in files.items() if not Path(one).name.startswith(name)}
 
     def _states_beyond(self, dry: Trial, seen: list[tuple[View, Files]]) -> Iterator[State]:
         """With a budget that has room for more: the states after calls made again, when a limit may be reached."""
@@ -340,7 +335,7 @@ class Interleavings(Search):
             if dry.call_by_stages(action)[0].kind == "raised":
                 return
             view, files = dry.live_view(), dry.crash_copy()
-            if (state := (view, self._beside(files))) not in seen:
+            if (state := (view, dry.files_beside(files))) not in seen:
                 seen.append(state)
                 yield State(files, view, len(made) + 1, tuple(made))
 

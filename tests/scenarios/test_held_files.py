@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tornpage.scenarios.execution.snapshots import Holder, held_open, place, require_let_go, siblings
+from tornpage.scenarios.execution.snapshots import Holder, beside, held_open, place, require_let_go, siblings
 from tornpage.scenarios.model.judging.checks import Violation
 
 TRY_TO_WRITE = """
@@ -27,6 +27,12 @@ def seen_from_outside(path: Path) -> str:
     """What another process is told that wants to write: only it meets the locks of this one."""
     command = [sys.executable, "-c", TRY_TO_WRITE, str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_file_named_like_the_database_is_not_its_own_for_that() -> None:
+    own = ["db/s.sqlite", "db/s.sqlite-wal", "db/s.sqlite-journal", "db/s.sqlite-mj01AB"]
+    others = ["db/s.sqlite.json", "db/s.sqlite-backup", "s.sqlite", "db"]
+    assert [*beside(dict.fromkeys([*own, *others], b""), "db/s.sqlite")] == others
 
 
 def test_a_copy_keeps_its_descriptors_until_it_is_told_to_let_go(tmp_path: Path) -> None:

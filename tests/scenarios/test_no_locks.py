@@ -1,4 +1,4 @@
-"""A store without locks: no rival can block it, so that is told once, and it is a store for one caller."""
+"""A store without locks: no rival can block it, so that is reported once, and it is a store for one caller."""
 
 from pathlib import Path
 from typing import Any

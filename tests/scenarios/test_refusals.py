@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from tornpage import Action, Configuration, SimpleTarget, View
+from tornpage import Action, Configuration, SimpleTarget, View, faults
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.refusals import says_no, says_there_is_none
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, Restart, Scenario
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.search.recorder import Recorder
@@ -262,9 +264,10 @@ class TextsTarget(SimpleTarget):
         Action("remove", {"name": "a"}),
     )
     beat = Action("put", {"name": "beat", "text": "it"})
+    kind: type[Texts] = Texts
 
     def make(self, path: Path, configuration: Configuration, environment: Any) -> Texts:
-        return Texts(path)
+        return self.kind(path)
 
     def view(self, store: Texts) -> dict[str, str]:
         return self.files_view(store.folder.parent)
@@ -278,6 +281,35 @@ def test_a_store_of_plain_files_may_let_the_system_say_that_there_is_none() -> N
     recorder = searched(TextsTarget(), "fuzz", scenarios=20)
     assert [found.finding.message for found in recorder.findings] == []
     assert verdict(recorder) is Exit.HOLDS
+
+
+class NeedsItsFolder(Texts):
+    """Makes its folder in the first life only: what is lost with it makes every later call fail."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = path.parent / "texts"
+        if not (path.parent / "made").exists():
+            super().__init__(path)
+            (path.parent / "made").touch()
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        if not [*self.folder.iterdir()]:
+            self.folder.rmdir()
+
+
+class NeedsItsFolderTarget(TextsTarget):
+    kind = NeedsItsFolder
+
+
+def test_the_beat_is_never_refused_by_the_system(tmp_path: Path) -> None:
+    target = NeedsItsFolderTarget()
+    put, _, remove = map(Call, target.calls)
+    scenario = Scenario(target.name, target.configurations[0], (put, remove, Restart(crash=True), Call(target.beat)))
+    with faults.install():
+        violation, _ = play(scenario, target, tmp_path)
+    assert violation is not None
+    assert violation.code == "still-usable-after-the-fault"
 
 
 @pytest.mark.parametrize(
