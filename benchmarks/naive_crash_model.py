@@ -28,6 +28,7 @@ class _File:
     """Bytes that are durable, the changes since, and which of these a failed sync has dropped."""
 
     durable: bytes
+    is_link: bool = False
     changes: list[tuple[int, Operation]] = field(default_factory=list)
     dropped: set[int] = field(default_factory=set)
     # Of a dropped write: the positions of bytes that a later sync has written after all.
@@ -106,7 +107,7 @@ class Naive:
         found: dict[str, bytes] = {}
         for name, node in directory.disk.items():
             if isinstance(node, _File):
-                found[path + name] = self._content(node, crash)
+                found[path + name + "\0" * node.is_link] = self._content(node, crash)
             elif node not in above:
                 inside = self._files_in(node, f"{path}{name}/", crash, [*above, node])
                 found |= inside if node.disk else {f"{path}{name}/": b""}
@@ -138,7 +139,7 @@ class Naive:
             return []
         if kind == "syncdir":
             return _still_pending(where.now[name] if name else where, pending)
-        if kind in ("create", "mkdir", "delete", "rmdir", "rename", "link"):
+        if kind in ("create", "mkdir", "symlink", "delete", "rmdir", "rename", "link"):
             entries = _entries(operation, directories, files)
             _set(entries, on_disk=False)
             return [*pending, (index, entries)]
@@ -255,9 +256,9 @@ def _found(root: _Directory, path: str) -> tuple[_Directory, str]:
 
 
 def _lay(directories: list[_Directory], files: list[_File], path: str, content: bytes) -> None:
-    """Add a file of the base, or an empty directory, whose path ends with a separator."""
+    """Add a file or a link of the base, or an empty directory, whose path ends with a separator."""
     where = directories[0]
-    *above, name = path.split("/")
+    *above, name = path.removesuffix("\0").split("/")
     for one in above:
         node = where.now.get(one)
         if not isinstance(node, _Directory):
@@ -266,7 +267,7 @@ def _lay(directories: list[_Directory], files: list[_File], path: str, content: 
             where.now[one] = where.disk[one] = node
         where = node
     if name:
-        files.append(_File(content))
+        files.append(_File(content, path.endswith("\0")))
         where.now[name] = where.disk[name] = files[-1]
 
 
@@ -275,8 +276,8 @@ def _entries(
 ) -> list[tuple[_Directory, str, _File | _Directory | None]]:
     """The entries that a change of names sets."""
     kind, (where, name) = operation.kind, _found(directories[0], operation.path)
-    if kind == "create":
-        files.append(_File(b""))
+    if kind in ("create", "symlink"):
+        files.append(_File(operation.data, kind == "symlink"))
         return [(where, name, files[-1])]
     if kind == "mkdir":
         directories.append(_Directory())

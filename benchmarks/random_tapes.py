@@ -28,6 +28,8 @@ class _Tree:
 
     def __init__(self, generator: random.Random) -> None:
         self.random, self.files, self.directories = generator, set[str](), set[str]()
+        # The symbolic links: names like those of files, without any change of contents.
+        self.links = set[str]()
 
     def base(self) -> dict[str, bytes]:
         """Some files and directories to begin with."""
@@ -41,8 +43,8 @@ class _Tree:
         """One operation; None where the one that was drawn is not possible."""
         kind = self.random.choices(
             ("write", "truncate", "sync", "failsync", "syncdir", "create", "delete", "rename", "link", "mkdir", "rmdir",
-             "move", "syncall"),
-            (8, 2, 3, 2, 4, 4, 2, 4, 1, 3, 1, 2, 0.3),
+             "move", "syncall", "symlink", "of a link"),
+            (8, 2, 3, 2, 4, 4, 2, 4, 1, 3, 1, 2, 0.3, 1, 2),
         )[0]  # fmt: skip
         if kind in ("syncdir", "syncall"):
             return Operation(kind, self.random.choice(["", *sorted(self.directories)]) if kind == "syncdir" else "")
@@ -50,6 +52,8 @@ class _Tree:
             path = self._new()
             (self.files if kind == "create" else self.directories).update({path} - {""})
             return Operation(kind, path) if path else None
+        if kind in ("symlink", "of a link"):
+            return self._of_a_link(kind)
         if kind in ("move", "rmdir"):
             return self._of_a_directory(kind)
         if not self.files:
@@ -60,7 +64,7 @@ class _Tree:
         """A path that leads nowhere yet; "" where the one that was drawn leads somewhere."""
         where = self.random.choice(["", *sorted(self.directories)])
         path = f"{where}/{self.random.choice('abd')}".lstrip("/")
-        return "" if path in self.files | self.directories or path.count("/") > 2 else path
+        return "" if path in self.files | self.links | self.directories or path.count("/") > 2 else path
 
     def _of_a_file(self, kind: str, name: str) -> Operation | None:
         if kind == "write":
@@ -69,29 +73,48 @@ class _Tree:
         if kind == "truncate":
             return Operation(kind, name, size=self.random.choice((0, 5, 16, 24)))
         if kind in ("rename", "link"):
-            # A rename often replaces a file.
-            other = self.random.choice(sorted(self.files)) if kind == "rename" and self.random.random() < 0.4 else ""
+            # A rename often replaces a file, or a link.
+            other = (
+                self.random.choice(sorted(self.files | self.links))
+                if kind == "rename" and self.random.random() < 0.4
+                else ""
+            )
             other = other or self._new()
             if other in ("", name):
                 return None
-            self.files.add(other)
-            self.files -= {name} if kind == "rename" else set()
+            mine, theirs = (self.links, self.files) if name in self.links else (self.files, self.links)
+            mine.add(other)
+            theirs.discard(other)
+            mine.difference_update({name} if kind == "rename" else ())
             return Operation(kind, name, other=other)
-        self.files -= {name} if kind == "delete" else set()
+        if kind == "delete":
+            self.files.discard(name)
+            self.links.discard(name)
         return Operation(kind, name)
+
+    def _of_a_link(self, kind: str) -> Operation | None:
+        if kind == "symlink":
+            path = self._new()
+            self.links.update({path} - {""})
+            return Operation(kind, path, data=self.random.choice((b"a", b"d/b", b"\0d"))) if path else None
+        if not self.links:
+            return None
+        kind = self.random.choice(("rename", "rename", "link", "delete"))
+        return self._of_a_file(kind, self.random.choice(sorted(self.links)))
 
     def _of_a_directory(self, kind: str) -> Operation | None:
         if not self.directories:
             return None
         name, other = self.random.choice(sorted(self.directories)), self._new()
         if kind == "rmdir":
-            if any(one.startswith(f"{name}/") for one in self.files | self.directories):
+            if any(one.startswith(f"{name}/") for one in self.files | self.links | self.directories):
                 return None
             self.directories.discard(name)
             return Operation(kind, name)
         if not other or other.startswith(f"{name}/"):
             return None
         self.files = {_moved(one, name, other) for one in self.files}
+        self.links = {_moved(one, name, other) for one in self.links}
         self.directories = {_moved(one, name, other) for one in self.directories}
         return Operation("rename", name, other=other)
 

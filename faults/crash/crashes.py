@@ -35,7 +35,11 @@ class Crash:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A crash and the directory that it leaves; equal directories have equal `identity`."""
+    """A crash and the directory that it leaves; equal directories have equal `identity`.
+
+    Among `files` the name of an empty directory ends with a separator, and that of a symbolic link with a NUL: its
+    content is the target.
+    """
 
     crash: Crash
     files: Files

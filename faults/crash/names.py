@@ -8,6 +8,7 @@ the directory when that is renamed, and does not return in another one that is m
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from tornpage.faults.files.links import link_name
 from tornpage.faults.vfs.operation_log import Operation
 
 # The directory of a path whose parent is not known. No path leads there.
@@ -60,16 +61,20 @@ def rename(names: dict[str, int], operation: Operation, number: int) -> None:
         names.pop(operation.path, None)
     elif operation.kind == "link":
         names[operation.other] = number
-    elif operation.kind in ("create", "mkdir"):
+    elif operation.kind in ("create", "mkdir", "symlink"):
         names[operation.path] = number
     else:
         names.pop(operation.path, None)
         names[operation.other] = number
 
 
-def reachable(names: Mapping[str, int], directories: Collection[int]) -> dict[str, int]:
-    """The files to which a path leads, and the empty directories (with a separator at the end), by path; sorted."""
+def reachable(
+    names: Mapping[str, int], directories: Collection[int], links: Collection[int] = frozenset()
+) -> dict[str, int]:
+    """The files to which a path leads, links (`link_name`) and empty directories (a separator at the end); sorted."""
     named = {entry: number for entry, number in names.items() if "\0" not in entry}
+    if links:
+        named = {link_name(entry) if number in links else entry: number for entry, number in named.items()}
     if not directories:
         return dict(sorted(named.items()))
     inside: dict[str, list[tuple[str, int]]] = {}

@@ -49,6 +49,7 @@ from tornpage.faults.crash.names import (
     truncated_after_a_journal,
     with_earlier_changes,
 )
+from tornpage.faults.files.links import is_link, path_of_link
 from tornpage.faults.vfs.operation_log import Operation
 
 MOST_SINGLES: Final = 48
@@ -104,6 +105,7 @@ class CrashStates:
         self._files: list[ChangedFile] = []
         self._names: dict[str, int] = {}
         self._directories: set[int] = set()
+        self._links: set[int] = set()
         for name, content in self._base.items():
             if not name.endswith("-shm"):
                 self._place(name, content)
@@ -296,7 +298,7 @@ class CrashStates:
         for index, operation, number in self._pending_names:
             if index not in lost:
                 rename(names, operation, number)
-        there = reachable(names, self._directories)
+        there = reachable(names, self._directories, self._links)
         contents = {name: self._files[number].after(lost, crash.torn, holes) for name, number in there.items()}
         return State(crash, Directory(contents), tuple([(name, one.digest) for name, one in contents.items()]))
 
@@ -346,8 +348,10 @@ class CrashStates:
             for file in self._files:
                 file.sync()
             self._durable_names, self._pending_names = dict(self._names), []
-        elif kind in ("create", "mkdir"):
-            number = self._new(b"") if kind == "create" else self._new_directory()
+        elif kind in ("create", "mkdir", "symlink"):
+            number = self._new_directory() if kind == "mkdir" else self._new(operation.data)
+            if kind == "symlink":
+                self._links.add(number)
             self._rename(index, in_entries(self._names, operation), number)
             if index in self._deployed:
                 self._make_durable({index})
@@ -380,16 +384,18 @@ class CrashStates:
         return number
 
     def _place(self, path: str, content: bytes) -> None:
-        """Add a file of the base, or an empty directory, whose path ends with a separator."""
+        """Add a file or a link of the base, or an empty directory, whose path ends with a separator."""
         where = ""
-        *above, name = path.split("/")
+        *above, name = path_of_link(path).split("/")
         for one in above:
             entry = where + one
             if entry not in self._names:
                 self._names[entry] = self._new_directory()
             where = f"{self._names[entry]}/"
         if name:
-            self._names[where + name] = self._new(content)
+            self._names[where + name] = number = self._new(content)
+            if is_link(path):
+                self._links.add(number)
 
     def _rename(self, index: int, operation: Operation, number: int) -> None:
         rename(self._names, operation, number)

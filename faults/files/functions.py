@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tornpage.faults.files import names
+from tornpage.faults.files.links import leads_out, target_in
 from tornpage.faults.files.watch import WATCH
 from tornpage.faults.vfs.operation_log import Operation, unnamed_in
 
@@ -266,7 +267,8 @@ def _link(
 
     def do() -> None:
         original(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
-        _record_move("link", source, destination)
+        # It depends on the system and on Python whether a link is followed.
+        _record_move("link", source if _is_a_link(destination) else _followed(source), destination)
 
     WATCH.perform("file-link", destination, do, src, dst)
 
@@ -298,6 +300,14 @@ def _record_move(kind: str, source: str | None, destination: str | None) -> None
             tape.note(f"{new} came from outside of the directory (os.{kind})")
 
 
+def _is_a_link(path: str | None) -> bool:
+    return path is not None and os.path.islink(path)  # noqa: PTH114 - on a hot path
+
+
+def _followed(path: str | None) -> str | None:
+    return os.path.realpath(path) if path is not None and _is_a_link(path) else path
+
+
 def _is_same(one: str | None, other: str | None) -> bool:
     try:
         first, second = os.lstat(one or ""), os.lstat(other or "")
@@ -306,9 +316,21 @@ def _is_same(one: str | None, other: str | None) -> bool:
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino) and not stat.S_ISDIR(first.st_mode)
 
 
-def _symlink(original: Function, src: Any, dst: Any, *more: Any, **named: Any) -> None:
-    original(src, dst, *more, **named)
-    WATCH.note_of(names.of_path(dst, named.get("dir_fd")), "is a symbolic link (os.symlink)")
+def _symlink(
+    original: Function, src: Any, dst: Any, target_is_directory: bool = False, *, dir_fd: int | None = None
+) -> None:
+    where = names.of_path(dst, dir_fd)
+
+    def do() -> None:
+        original(src, dst, target_is_directory, dir_fd=dir_fd)
+        for tape in WATCH.tapes:
+            name = tape.relative(where)
+            if name is not None and where is not None and leads_out(tape.root, where):
+                tape.note(f"{name} is a symbolic link to a file elsewhere (os.symlink)")
+            elif name is not None:
+                tape.add(Operation("symlink", name, data=target_in(tape.root, os.fsencode(src))))
+
+    _perform_where_it_can("file-link", where, do, src, dst, can=not _is_there(where))
 
 
 def _mkdir(original: Function, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:

@@ -7,6 +7,7 @@ on the tape are applied to a replica, and the replica is compared with the direc
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tornpage.faults.files.links import link_name, path_of_link
 from tornpage.faults.vfs.operation_log import Operation, is_unnamed
 
 _SEPARATOR: Final = "/"
@@ -31,34 +32,51 @@ class Replica:
         return None if found is None else bytes(found)
 
     def different(self, there: Mapping[str, bytes]) -> list[str]:
-        """The names of the files that differ between replica and directory, or exist in one only; no directories."""
+        """The paths of files and links that differ between replica and directory, or exist in one only."""
         ours = {name for name in self._files if not is_unnamed(name)}
-        return [
-            name
+        found = [
+            path_of_link(name)
             for name in sorted(ours | there.keys())
             if not name.endswith((_SEPARATOR, "-shm")) and self._files.get(name) != there.get(name)
         ]
+        return list(dict.fromkeys(found))
 
     def _step(self, operation: Operation) -> None:
         kind, name, files = operation.kind, operation.path, self._files
         if kind == "create":
             files[name] = bytearray()
+        elif kind == "symlink":
+            files[link_name(name)] = bytearray(operation.data)
         elif kind == "delete":
-            files.pop(name, None)
+            self._remove(name)
         elif kind == "rename":
             self._rename(name, operation.other)
+        elif kind == "link":
+            self._link(name, operation.other)
         elif name in files:
-            if kind == "link":
-                files[operation.other] = files[name]
-            elif kind == "write":
+            if kind == "write":
                 _write(files[name], operation.offset, operation.data)
             elif kind == "truncate":
                 _resize(files[name], operation.size)
 
+    def _remove(self, name: str) -> None:
+        """Remove a file or a link."""
+        self._files.pop(name, None)
+        self._files.pop(link_name(name), None)
+
+    def _link(self, old: str, new: str) -> None:
+        """Give a file, or a link, one more name."""
+        for one, other in ((old, new), (link_name(old), link_name(new))):
+            if one in self._files:
+                self._files[other] = self._files[one]
+
     def _rename(self, old: str, new: str) -> None:
-        """Rename a file, or a directory with everything in it."""
+        """Rename a file or a link over what has the new name, or a directory with everything in it."""
         above = old + _SEPARATOR
-        for name in [one for one in self._files if one == old or one.startswith(above)]:
+        moved = [one for one in self._files if one in (old, link_name(old)) or one.startswith(above)]
+        if moved:
+            self._remove(new)
+        for name in moved:
             self._files[new + name.removeprefix(old)] = self._files.pop(name)
 
 

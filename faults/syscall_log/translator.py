@@ -93,7 +93,7 @@ class Translator:
         for above, directories, files in os.walk(self._tape.root):
             below = self._tape.name_of(above) or ""
             self._directories |= {os.path.join(below, one) for one in directories}  # noqa: PTH118
-            for name in files:
+            for name in [one for one in files if not Path(above, one).is_symlink()]:
                 self._sizes[os.path.join(below, name)] = _Size(Path(above, name).stat().st_size)  # noqa: PTH118
 
     def _of_a_child(self, unfinished: Mapping[int, str]) -> _Process:

@@ -25,6 +25,8 @@ from tornpage.faults.locks import new_lock
 
 # SQLITE_OPEN_CREATE.
 _CREATE: Final = 0x4
+# A file without a name stands under this, with a number.
+_UNNAMED: Final = "\0unnamed-"
 _OPENED_WITH_DIRECTORY: Final = frozenset({"journal", "super", "wal"})
 
 KINDS: Final = frozenset({"open", "write", "truncate", "sync", "delete"})
@@ -32,13 +34,13 @@ KINDS: Final = frozenset({"open", "write", "truncate", "sync", "delete"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One change. `kind` is create, write, truncate, delete, rename, link, mkdir, rmdir, sync, syncdir, syncall or
-    failsync; `path` is relative.
+    """One change. `kind` is create, write, truncate, delete, rename, link, symlink, mkdir, rmdir, sync, syncdir,
+    syncall or failsync; `path` is relative.
 
     A write has its `offset` (bytes) and `data`; a truncate its `size` (bytes); a rename (of a file or a directory) has
-    the new name in `other`, and a link the additional name. A `syncdir` makes the names in the directory `path` durable
-    ("" is the tape's own directory), a `sync` a file's contents, a `syncall` everything; a `failsync` is a sync that
-    reported an error.
+    the new name in `other`, and a link the additional name; a symlink has its target in `data` (`faults.files.links`).
+    A `syncdir` makes the names in the directory `path` durable ("" is the tape's own directory), a `sync` a file's
+    contents, a `syncall` everything; a `failsync` is a sync that reported an error.
     """
 
     kind: str
@@ -53,17 +55,19 @@ class Operation:
             return f"write {len(self.data)} bytes of {self.path} at {self.offset}"
         if self.kind == "truncate":
             return f"truncate {self.path} to {self.size} bytes"
+        if self.kind == "symlink":
+            return f"symlink {self.path} to {os.fsdecode(self.data).lstrip(chr(0))}"
         return f"{self.kind} {self.path or 'the directory'}" + (f" to {self.other}" if self.other else "")
 
 
 def unnamed_in(directory: str, number: int) -> str:
     """A placeholder path for a file that was created without a name (``O_TMPFILE``); a later `link` may name it."""
-    return os.path.join(directory, f"\0unnamed-{number}")  # noqa: PTH118 - on a hot path
+    return os.path.join(directory, f"{_UNNAMED}{number}")  # noqa: PTH118 - on a hot path
 
 
 def is_unnamed(name: str) -> bool:
     """Whether this is a placeholder of `unnamed_in`."""
-    return "\0" in name
+    return _UNNAMED in name
 
 
 @dataclass(frozen=True, slots=True)

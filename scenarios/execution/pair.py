@@ -58,10 +58,10 @@ class Pair:
         self.own_calls = OwnCalls((*target.workload(), target.heartbeat()))
         # Files that an earlier scenario has left open must not affect this one.
         directory = first_free(siblings(directory))
-        for name in ("real", "shadow"):
-            place(files or {}, directory / name)
+        place(files or {}, directory / "real")
         self.real = Trial(target, configuration, directory / "real", view or {})
         self.shadow = Shadow(target, configuration, directory / "real", directory / "shadow", view or {})
+        place(files or {}, self.shadow.home, self.shadow.directory)
         self.armed = InForce(self.real, self.counts)
         # Existing files were left by another process.
         self.real.life = self.shadow.life = int(bool(files))

@@ -60,7 +60,7 @@ class Reopened:
         key = (now_ms, written_in, *sorted(files.items()))
         view = self._seen.get(key)
         if view is None:
-            place(files, self.directory)
+            place(files, self.directory, written_in)
             self.opened += 1
             with contextlib.ExitStack() as scope:
                 if written_in is not None:

@@ -95,5 +95,5 @@ class Shadow(Trial):
         self.close()
         if life is not None:
             self.life = life
-        place(files, self.home)
+        place(files, self.home, self.directory)
         self.open()

@@ -3,13 +3,14 @@
 Closing any descriptor of a file drops every POSIX lock that this process holds on it, SQLite's included. A copy that is
 taken while a session is open therefore keeps its descriptors open until the session has ended (`Holder.release`). The
 shared-memory file (``-shm``) is never part of a copy: SQLite rebuilds it, as after a crash. An empty directory is part
-of it, under a name that ends with a separator: a store may check whether it exists.
+of it, under a name that ends with a separator: a store may check whether it exists. So is a symbolic link
+(`faults.files.links`), unless it leads out of the directory: then the file it leads to is copied in its place.
 
 Faults armed for plain files don't fire here: they are for the store.
 """
 
 # All of this happens several times at every fault point; pathlib would make it half as fast.
-# ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH114, PTH115, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH103, PTH106, PTH108, PTH114, PTH115, PTH116, PTH118, PTH120, PTH208, PTH211
 
 import bisect
 import contextlib
@@ -21,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from tornpage.faults.files import spared
+from tornpage.faults.files import links, spared
 from tornpage.faults.garbage import collect
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import TargetError
@@ -52,21 +53,26 @@ class Holder:
             for _ in range(_MOST_COPIES):
                 # A thread of the store may have renamed a file meanwhile: then it is missing in this copy.
                 with contextlib.suppress(FileNotFoundError):
-                    return {name: self._copied(root, name) for name in _names(root) if not name.endswith("-shm")}
+                    names = (name for name in _names(root) if not name.endswith("-shm"))
+                    return dict([self._copied(root, name) for name in names])
         raise TargetError(
             f"files in {root} come and go while no call is made, so they can't be copied; let the store's threads end "
             "their work before a call returns"
         )
 
-    def _copied(self, root: str, name: str) -> bytes:
+    def _copied(self, root: str, name: str) -> tuple[str, bytes]:
+        if not links.is_link(name):
+            return name, self._read(os.path.join(root, name))
+        own = links.path_of_link(name)
+        path = os.path.join(root, own)
+        if not links.leads_out(root, path):
+            return name, links.target_in(root, os.readlink(os.fsencode(path)))
         try:
-            return self._read(os.path.join(root, name))
-        except (FileNotFoundError, IsADirectoryError):
-            if not os.path.islink(os.path.join(root, name)):
-                raise
+            return own, self._read(path)
+        except IsADirectoryError:
             raise TargetError(
-                f"{name} is a symbolic link to a directory, or to nothing; tornpage copies the store's files, and "
-                "follows links to files only, so this store can't be tested"
+                f"{own} is a symbolic link to a directory outside of the store's; tornpage copies the store's files, "
+                "and follows links to files only, so this store can't be tested"
             ) from None
 
     def read(self, path: str, most: int | None = None) -> bytes:
@@ -92,13 +98,16 @@ class Holder:
             os.close(self._descriptors.popitem()[1])
 
 
-def place(files: Files, directory: Path) -> None:
-    """Create `directory` with exactly these files and directories. No session may be open on it."""
+def place(files: Files, directory: Path, used_at: Path | None = None) -> None:
+    """Create `directory` with exactly these files and directories. No session may be open on it.
+
+    `used_at` is the path at which they will be opened, if it is another one.
+    """
     with spared():
-        _place(files, os.fspath(directory))
+        _place(files, os.fspath(directory), os.fspath(used_at or directory))
 
 
-def _place(files: Files, root: str) -> None:
+def _place(files: Files, root: str, used_at: str) -> None:
     if not files:
         # A target opens in an existing directory, even if it is empty.
         os.makedirs(root, exist_ok=True)
@@ -109,12 +118,14 @@ def _place(files: Files, root: str) -> None:
             # Unless a file has taken its place since.
             if name[:-1] not in files:
                 os.makedirs(os.path.join(root, name), exist_ok=True)
+        elif links.is_link(name):
+            _link(os.path.join(root, links.path_of_link(name)), links.target_at(used_at, content))
         else:
             _overwrite(os.path.join(root, name), content)
 
 
 def _names(directory: str, prefix: str = "") -> Iterator[str]:
-    """The files and the empty directories below a directory, by relative name; none if it is missing."""
+    """The files, links and empty directories below a directory, by relative name; none if it is missing."""
     try:
         entries = list(os.scandir(directory))
     except FileNotFoundError:
@@ -124,12 +135,15 @@ def _names(directory: str, prefix: str = "") -> Iterator[str]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _names(entry.path, f"{prefix}{entry.name}{os.sep}")
+        elif entry.is_symlink():
+            yield links.link_name(prefix + entry.name)
         else:
             yield prefix + entry.name
 
 
 def _remove(root: str, name: str) -> None:
-    """Remove a file or an empty directory, and each directory above it that is empty then."""
+    """Remove a file, a link or an empty directory, and each directory above it that is empty then."""
+    name = links.path_of_link(name)
     if not name.endswith(os.sep):
         os.unlink(os.path.join(root, name))
     above = os.path.dirname(name)
@@ -158,6 +172,15 @@ def _overwrite(path: str, content: bytes) -> None:
         os.ftruncate(descriptor, len(content))
     finally:
         os.close(descriptor)
+
+
+def _link(path: str, target: bytes) -> None:
+    if os.path.islink(path):
+        if os.readlink(os.fsencode(path)) == target:
+            return
+        os.unlink(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.symlink(target, os.fsencode(path))
 
 
 def beside(files: Files, database: str) -> Files:

@@ -11,6 +11,7 @@ import pytest
 
 from tornpage.faults import Crash, CrashStates, Device, Operation
 from tornpage.faults.crash import blocks, states
+from tornpage.faults.crash.names import reachable
 
 ROOT = Path(__file__).parents[2]
 DROPS = Device(failed_sync="drops")
@@ -56,13 +57,16 @@ def test_the_naive_model_sees_what_the_state_builder_gets_wrong(naive_crash_mode
         assert any(naive_crash_model.differences(seed)[1] for seed in range(600))
 
 
-@pytest.mark.parametrize("part", ["in_entries", "entries_in", "lost_with_a_rename", "with_earlier_changes"])
+@pytest.mark.parametrize(
+    "part", ["in_entries", "entries_in", "lost_with_a_rename", "with_earlier_changes", "reachable"]
+)
 def test_the_naive_model_sees_what_the_rules_of_names_get_wrong(naive_crash_model: Any, part: str) -> None:
     wrong: dict[str, Any] = {
         "in_entries": lambda _names, operation: operation,
         "entries_in": lambda _names, _directory: "",
         "lost_with_a_rename": lambda _lost, _pending: [],
         "with_earlier_changes": lambda _pending, durable: {*durable},
+        "reachable": lambda names, directories, _links: reachable(names, directories),
     }
     with mock.patch.object(states, part, wrong[part]):
         assert any(naive_crash_model.differences(seed)[1] for seed in range(600))
@@ -131,6 +135,29 @@ def test_a_directory_is_renamed_with_what_is_in_it_or_not_at_all() -> None:
     base = {"d/a": b"1", "d/b": b"2"}
     operations = [Operation("rename", "d", other="e")]
     assert left(operations, base) == [{"e/a": b"1", "e/b": b"2"}, base]
+
+
+def test_a_symbolic_link_is_a_name_with_its_target_and_replaces_the_old_one_or_not() -> None:
+    operations = [Operation("symlink", "new", data=b"v2"), Operation("rename", "new", other="current")]
+    base = {"current\0": b"v1", "v1/": b"", "v2/": b""}
+    same = {"v1/": b"", "v2/": b""}
+    found = left(operations, base)
+    # The link is there with its whole target, or not at all.
+    assert {tuple(files.items()) for files in found} == {
+        tuple(sorted({**same, **links}.items()))
+        for links in ({"current\0": b"v2"}, {"current\0": b"v1"}, {"current\0": b"v1", "new\0": b"v2"})
+    }
+    assert left([*operations, Operation("syncdir", "")], base) == [{"current\0": b"v2", **same}]
+    gone = [Operation("delete", "current")]
+    assert left(gone, {"current\0": b"v1"}) == [{}, {"current\0": b"v1"}]
+    assert str(operations[0]) == "symlink new to v2"
+    assert str(Operation("symlink", "new", data=b"\0v2")) == "symlink new to v2"
+
+
+def test_a_file_and_a_link_with_its_content_are_two_states() -> None:
+    operations = [Operation("create", "new"), write("new", 0, b"v1"), Operation("rename", "new", other="a")]
+    found = left([*operations, Operation("sync", "a")], {"a\0": b"v1"})
+    assert found == [{"a": b"v1"}, {"a\0": b"v1"}, {"a\0": b"v1", "new": b"v1"}]
 
 
 def test_a_sync_of_a_renamed_directory_makes_durable_what_was_made_in_it_before() -> None:

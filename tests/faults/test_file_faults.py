@@ -33,11 +33,12 @@ def test_operations_are_counted_by_kind_and_suffix(tmp_path: Path) -> None:
         save(tmp_path)
         (tmp_path / "sub").mkdir()
         (tmp_path / "sub" / "noname").hardlink_to(tmp_path / "a.json")
+        (tmp_path / "sub" / "current").symlink_to("noname")
         shutil.rmtree(tmp_path / "sub")
     assert dict(counter.counts) == {
         ("file-create", ".tmp"): 1, ("file-write", ".tmp"): 1, ("file-fsync", ".tmp"): 1, ("file-close", ".tmp"): 1,
         ("file-rename", ".json"): 1, ("file-fsync", "dir"): 1,
-        ("file-mkdir", "dir"): 1, ("file-link", "other"): 1, ("file-unlink", "other"): 1, ("file-rmdir", "dir"): 1,
+        ("file-mkdir", "dir"): 1, ("file-link", "other"): 2, ("file-unlink", "other"): 2, ("file-rmdir", "dir"): 1,
         # To sync the directory, and to remove what is in the other one.
         ("file-open", "dir"): counter.counts["file-open", "dir"],
     }  # fmt: skip

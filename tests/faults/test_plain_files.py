@@ -22,6 +22,7 @@ import pytest
 from tornpage import faults
 from tornpage.faults import CrashStates, Operation, Tape
 from tornpage.faults.files import Replica
+from tornpage.faults.files.links import leads_out, link_name, target_in
 
 pytestmark = pytest.mark.usefixtures("shim")
 
@@ -34,7 +35,15 @@ def differing(tape: Tape, directory: Path) -> list[str]:
 
 
 def there(directory: Path) -> dict[str, bytes]:
-    return {os.fspath(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    found = {os.fspath(p.relative_to(directory)): p for p in directory.rglob("*")}
+    files = {name: p.read_bytes() for name, p in found.items() if p.is_file() and not leads_inside(directory, p)}
+    links = {link_name(name): p for name, p in found.items() if leads_inside(directory, p)}
+    root = os.fspath(directory)
+    return files | {name: target_in(root, os.fsencode(p.readlink())) for name, p in links.items()}
+
+
+def leads_inside(directory: Path, path: Path) -> bool:
+    return path.is_symlink() and not leads_out(os.fspath(directory), os.fspath(path))
 
 
 def kinds(tape: Tape) -> list[str]:
@@ -153,6 +162,34 @@ def test_the_files_are_made_again_from_the_tape(change: Callable[[Path], None], 
     assert not differing(tape, home)
 
 
+def symbolic_links(home: Path) -> None:
+    (home / "v1").mkdir()
+    (home / "current").symlink_to("v1")
+    (home / "current" / "a").write_text("through the link")
+    (home / "v2").mkdir()
+    directory = os.open(home, os.O_RDONLY)
+    os.symlink(home / "v2", "new", target_is_directory=True, dir_fd=directory)
+    os.rename("new", "current", src_dir_fd=directory, dst_dir_fd=directory)
+    os.close(directory)
+    (home / "current" / "b").write_text("through the next one")
+    (home / "to nothing").symlink_to("nothing")
+    (home / "to a file").symlink_to(home / "v1" / "a")
+    (home / "to a file").write_text("over")
+    os.truncate(home / "to a file", 3)
+    # The link itself, or its file: as the system and Python do it.
+    os.link(home / "to a file", home / "once more")
+    os.link(home / "to a file", home / "the link", follow_symlinks=False)
+    (home / "v2" / "inside").symlink_to("b")
+    (home / "v2").rename(home / "v3")
+    (home / "a file").write_text("replaces a link")
+    (home / "a file").replace(home / "to nothing")
+    (home / "gone").symlink_to("v3")
+    (home / "gone").unlink()
+    (home / "early").unlink()
+    (home / "instead").symlink_to("v3/b")
+    (home / "instead").replace(home / "early")
+
+
 def by_sendfile(home: Path) -> None:
     (home / "a").write_bytes(b"content")
     with (home / "a").open("rb") as source, (home / "b").open("wb") as copy:
@@ -259,7 +296,7 @@ EARLY: list[TextIO] = []
     "change",
     [
         by_sendfile, copies, by_copy_file_range, by_link, without_a_buffer, vectors, without_a_name_at_first,
-        renamed_directories, archives, by_an_early_file,
+        renamed_directories, archives, by_an_early_file, symbolic_links,
     ],
 )  # fmt: skip
 def test_rarer_ways_are_seen_too(change: Callable[[Path], None], tmp_path: Path) -> None:
@@ -314,7 +351,7 @@ def from_outside(home: Path) -> None:
         (by_a_child, f"a child process was started: {sys.executable}"),
         (by_system, "a child process was started: echo x"),
         (by_a_fork, "a child process was started: fork"),
-        (by_a_symbolic_link, "a is a symbolic link"),
+        (by_a_symbolic_link, "a is a symbolic link to a file elsewhere"),
         (from_outside, "a came from outside of the directory (os.rename)"),
     ],
 )

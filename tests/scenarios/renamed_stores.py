@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,66 @@ class Published(Moved):
 class PublishedUnsynced(Published):
     class store(Publishing):  # noqa: N801 - an attribute of the target
         syncs = False
+
+
+class Versions:
+    """Each state is a directory of its own, and `current` a symbolic link to the newest, switched by a rename."""
+
+    late = by_path = False
+
+    def __init__(self, path: Path) -> None:
+        self.home = path.parent
+        if not (self.home / "current").is_symlink():
+            self.publish({})
+
+    @staticmethod
+    def read(home: Path) -> dict[str, Any]:
+        current = home / "current" / "data"
+        return dict(json.loads(current.read_bytes())) if current.exists() else {}
+
+    def put(self, name: str, value: Any) -> None:
+        self.publish({**self.read(self.home), name: value})
+
+    def publish(self, data: dict[str, Any]) -> None:
+        version = self.home / f"v{1 + max((int(one.name[1:]) for one in self.home.glob('v*')), default=0)}"
+        version.mkdir()
+        write(version / "data", json.dumps(data).encode(), syncs=not self.late)
+        sync_directory(version)
+        sync_directory(self.home)
+        (self.home / "new").unlink(missing_ok=True)
+        (self.home / "new").symlink_to(version if self.by_path else version.name)
+        (self.home / "new").replace(self.home / "current")
+        sync_directory(self.home)
+        if self.late:
+            write(version / "data", json.dumps(data).encode())
+        for old in self.home.glob("v*"):
+            if old != version:
+                shutil.rmtree(old)
+
+    def close(self) -> None:
+        pass
+
+
+class Switched(Moved):
+    store = Versions
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return Versions.read(store.home)
+
+    def files_view(self, directory: Path) -> dict[str, Any]:
+        return Versions.read(directory)
+
+
+class SwitchedByPath(Switched):
+    class store(Versions):  # noqa: N801 - an attribute of the target
+        by_path = True
+
+
+class SwitchedEarly(Switched):
+    """integrity: the link leads to a file that has not been synced."""
+
+    class store(Versions):  # noqa: N801 - an attribute of the target
+        late = True
 
 
 class Segments:

@@ -19,7 +19,13 @@ def searched(target: Any, seed: int) -> Recorder:
     return run(target, Plan(("crash",), profile, seed=seed, report=None, most_findings=1))
 
 
-@pytest.mark.parametrize("name", ["Moved", "MovedOnce", "Linked", "Rotated", "Archived", "Published", "ClosedMarker"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Moved", "MovedOnce", "Linked", "Rotated", "Archived", "Published", "ClosedMarker", "Switched",
+        "SwitchedByPath",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("seed", first_of([0, 1]))
 def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: str, seed: int) -> None:
     recorder = searched(getattr(renamed_stores, name)(), seed)
@@ -31,7 +37,7 @@ def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: 
     "name",
     [
         "LinkedOnce", "MovedSyncsTheOther", "LinkedSyncsTheOther", "RotatedUnsynced", "ArchivedSyncsTheOther",
-        "PublishedUnsynced", "ClosedMarkerStays",
+        "PublishedUnsynced", "ClosedMarkerStays", "SwitchedEarly",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("seed", first_of([0, 1]))

@@ -1,5 +1,6 @@
 """Targets whose `rows` read files beside the database, and stores that hold symbolic links."""
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,13 @@ def test_rows_that_read_files_which_are_there_are_silent() -> None:
 
 
 class Linked(Keys):
+    leads_to = ""
+
     def put(self, name: str, value: Any) -> None:
         version = self.path.with_name(f"version-{name}")
         version.mkdir(exist_ok=True)
-        self.path.with_name("new").symlink_to(version.name)
+        self.path.with_name("new").unlink(missing_ok=True)
+        self.path.with_name("new").symlink_to(self.leads_to or version.name)
         self.path.with_name("new").replace(self.path.with_name("current"))
         super().put(name, value)
 
@@ -73,7 +77,17 @@ class LinksToDirectories(Base):
     calls = (Action("put", {"name": "a", "value": 1}),)
 
 
-def test_a_store_with_a_link_to_a_directory_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_store_with_a_link_to_a_directory_of_its_own_is_tested() -> None:
+    recorder = run(LinksToDirectories(), SWEEP)
+    assert not [found.finding.message for found in recorder.findings]
+    assert not recorder.vacuous
+
+
+def test_a_store_with_a_link_to_a_directory_elsewhere_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = LinksToDirectories()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(Linked, "leads_to", os.fspath(tmp_path / "elsewhere"))
     with faults.install(), pytest.raises(TargetError, match="current is a symbolic link to a directory"):
         require_contract(target, target.configurations[0], tmp_path)

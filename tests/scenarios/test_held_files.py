@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -124,6 +125,41 @@ def test_an_empty_directory_is_part_of_a_copy(tmp_path: Path) -> None:
     place(files, tmp_path / "to")
     assert [one.name for one in (tmp_path / "to").iterdir()] == ["empty"]
     assert list((tmp_path / "to" / "empty").iterdir()) == []
+
+
+def test_a_copy_has_the_links_and_what_they_lead_to_where_the_copy_is(tmp_path: Path) -> None:
+    home, outside = tmp_path / "from", tmp_path / "outside"
+    (home / "v1").mkdir(parents=True)
+    (home / "v1" / "a").write_bytes(b"1")
+    outside.write_bytes(b"elsewhere")
+    for name, to in {"by name": "v1/a", "by path": home / "v1", "to nothing": "gone", "out": outside}.items():
+        (home / name).symlink_to(to)
+    (home / "loop").symlink_to("loop")
+    holder = Holder()
+    files = holder.copy(home)
+    holder.release()
+    assert files.keys() == {"v1/a", "by name\0", "by path\0", "to nothing\0", "loop\0", "out"}
+    shutil.rmtree(home)
+    for used_at in (None, home):
+        place(files, tmp_path / "to", used_at)
+        assert (tmp_path / "to" / "by path").readlink() == (used_at or tmp_path / "to") / "v1"
+        assert (tmp_path / "to" / "by name").read_bytes() == b"1"
+        assert not (tmp_path / "to" / "out").is_symlink()
+
+
+def test_what_is_placed_over_a_link_is_never_written_through_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "d").mkdir(parents=True)
+    (tmp_path / "outside").write_bytes(b"kept")
+    (home / "out").symlink_to(tmp_path / "outside")
+    (home / "a").symlink_to("d")
+    place({"out": b"new", "a/b": b"1", "d\0": b"a"}, home)
+    assert (tmp_path / "outside").read_bytes() == b"kept"
+    assert [(home / "out").read_bytes(), (home / "a" / "b").read_bytes()] == [b"new", b"1"]
+    assert (home / "d").readlink() == Path("a")
+    place({"d\0": b"out", "a\0": b"d", "out": b"2"}, home)
+    assert (home / "a").read_bytes() == b"2"
+    assert (home / "a").readlink() == Path("d")
 
 
 def test_a_copy_is_of_the_file_that_has_the_name_now(tmp_path: Path) -> None:

@@ -65,6 +65,17 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> No
     assert not (tmp_path / "outside").exists()
 
 
+def test_links_are_put_down_last_and_nothing_is_written_through_one(tmp_path: Path) -> None:
+    packed = {"current\0": zlib.compress(b"\0v1"), "v1/a": zlib.compress(b"1")}
+    written = put_down(Artifact(before=packed), tmp_path / "kept")
+    assert written == [tmp_path / "kept" / "before" / "v1" / "a", tmp_path / "kept" / "before" / "current"]
+    assert (tmp_path / "kept" / "before" / "current" / "a").read_bytes() == b"1"
+    through = {"a\0": zlib.compress(b"../../.."), "a/outside": zlib.compress(b"x")}
+    with pytest.raises(FileExistsError):
+        put_down(Artifact(before=through), tmp_path / "twice")
+    assert not (tmp_path / "outside").exists()
+
+
 @pytest.mark.parametrize(
     ("packed", "message"),
     [(b"nonsense", "can't be unpacked"), (zlib.compress(bytes(1000))[:-4], "cut short"), (b"", "cut short")],

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from tornpage.faults.files.links import is_link, path_of_link, target_at
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.kill.executor import kills
@@ -78,22 +79,26 @@ def put_down(artifact: Artifact, directory: Path) -> list[Path]:
         raise ArtifactError(f"the replay file has {many:,} database files; at most {_MOST_FILES:,} are put down")
     for name in (*artifact.before, *artifact.after):
         # Before anything is written: a name that is none must not leave half of the others behind.
-        _sound(name)
+        _sound(path_of_link(name))
     left = _LARGEST_UNPACKED_BYTES
     written = []
     for side, files in (("before", artifact.before), ("after", artifact.after)):
         if (directory / side).exists():
             raise ArtifactError(f"{directory / side} is here already; move it away first, nothing was overwritten")
         (directory / side).mkdir(parents=True)
-        for name, packed in files.items():
+        # Links last: no file is written through one.
+        for name, packed in sorted(files.items(), key=lambda one: is_link(one[0])):
             content = _unpacked(name, packed, left)
             left -= len(content)
-            path = directory / side / _sound(name)
+            path = directory / side / _sound(path_of_link(name))
             if name.endswith(os.sep):
                 path.mkdir(parents=True)
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            if is_link(name):
+                path.symlink_to(os.fsdecode(target_at(os.fspath(directory / side), content)))
+            else:
+                path.write_bytes(content)
             written.append(path)
     return written
 

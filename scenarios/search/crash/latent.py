@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from tornpage.faults.files.links import is_link
 from tornpage.scenarios.execution.crash.latent import PAGE
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.trial import CLOSE, OPEN
@@ -35,7 +36,7 @@ def _faults_of(
     if readable:
         yield Damage("unreadable", database, 1)
     for name, content in files.items():
-        for at in range(0, len(content), PAGE):
+        for at in range(0, 0 if is_link(name) else len(content), PAGE):
             page = content[at : at + PAGE]
             if name in readable:
                 yield Damage("bad-page", name, at)
