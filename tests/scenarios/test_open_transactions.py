@@ -10,6 +10,7 @@ import pytest
 from seeds import first_of
 
 from tornpage import Action, Configuration, SimpleTarget, faults
+from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.search.recorder import Recorder
@@ -166,3 +167,14 @@ def test_a_lock_that_a_caller_has_left_is_a_finding_of_two_callers(name: str) ->
     assert recorder.vacuous == []
     assert bool(messages) == (name == "LeavesItOpenTarget")
     assert not messages or any("after both calls a fresh reader fails: OperationalError" in one for one in messages)
+
+
+@pytest.mark.parametrize("texts", [str, bytes])
+def test_an_open_transaction_is_seen_whatever_the_connection_makes_of_texts(texts: type, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "shelf.db", isolation_level=None)) as connection:
+        connection.text_factory = texts
+        assert not leaves_a_transaction(tmp_path)
+        connection.execute("BEGIN")
+        assert leaves_a_transaction(tmp_path)
+        assert not leaves_a_transaction(tmp_path / "elsewhere")
+        connection.execute("ROLLBACK")

@@ -58,7 +58,7 @@ def target(name: str, out: Path | None) -> None:
     store = _imported(module, attribute)
     with could_not_run(), scratch() as directory, faults.install() as shim, shim.deterministic():
         observed = observe(store, directory / "observed")
-        written = write_target(observed, module, attribute, directory)
+        written = write_target(observed, module, attribute, directory, here=_module_of(path))
     try:
         path.write_text(written.text, encoding="utf-8")
     except OSError as error:

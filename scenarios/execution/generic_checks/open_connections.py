@@ -114,6 +114,15 @@ def autocheckpoints(directory: Path) -> list[int]:
     ]
 
 
+def levels_of_synchronous(directory: Path) -> list[int]:
+    """The level of PRAGMA synchronous of each open connection."""
+    return [
+        int(level)
+        for connection in connections_on(directory)
+        for level in _answers(connection, "synchronous", column=0)
+    ]
+
+
 @contextlib.contextmanager
 def naming_open_transactions(directory: Path, answer: Callable[[], BaseException | None]) -> Iterator[None]:
     """Add to a violation in this scope that a transaction is open, if one is; `answer` is the last call's error."""
@@ -147,9 +156,10 @@ def _is_of_memory(error: BaseException) -> bool:
 
 
 def _answers(connection: Any, pragma: str, *, column: int) -> list[Any]:
-    """One column of a PRAGMA's result, bypassing every subclass, row factory and row trace."""
+    """One column of a PRAGMA's result, bypassing every subclass, row factory, row trace, and texts read as bytes."""
     code = next(code for code in map(code_of, imported()) if isinstance(connection, code.Connection))
     cursor = code.Cursor(connection)
     with contextlib.closing(cursor):
         setattr(cursor, "row_factory" if hasattr(cursor, "row_factory") else "row_trace", None)
-        return [row[column] for row in cursor.execute(f"PRAGMA {pragma}").fetchall()]
+        found = [row[column] for row in cursor.execute(f"PRAGMA {pragma}").fetchall()]
+    return [os.fsdecode(one) if isinstance(one, bytes) else one for one in found]

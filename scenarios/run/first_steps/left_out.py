@@ -11,6 +11,8 @@ from tornpage.scenarios.model.target import TargetError
 
 NEEDS_AN_OBJECT: Final = "it needs an object"
 NO_EFFECT: Final = "it changed no row that another connection sees, and returned nothing"
+REMOVES_THE_FILE: Final = "it removes the database"
+CLOSES: Final = "it closes the store's connection"
 LEFT_ALONE: Final = "by its name it waits, communicates or handles connections"
 _WRITES_LATER: Final = "it writes nothing before"
 
@@ -36,6 +38,14 @@ _ENDS: Final = ("commit", "flush", "save", "sync", "persist")
 
 class NotLearned(TargetError):  # noqa: N818 - an answer, not an error
     """Nothing can be proposed, and why."""
+
+
+class EndedError(NotLearned):
+    """A call has ended the store: it works no longer. Attribute: reason, why that call isn't made."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        super().__init__(f"{call}: {reason}")
+        self.call, self.reason = call, reason
 
 
 class LockedOutError(NotLearned):

@@ -22,7 +22,7 @@ from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.run.first_steps.arguments import ways_to_make
 from tornpage.scenarios.run.first_steps.bounds import lowered_bound
 from tornpage.scenarios.run.first_steps.learned import choices_of, is_better
-from tornpage.scenarios.run.first_steps.left_out import LockedOutError, NotLearned, nothing_added
+from tornpage.scenarios.run.first_steps.left_out import EndedError, LockedOutError, NotLearned, nothing_added
 from tornpage.scenarios.run.first_steps.more_calls import mirrored, overwriting, second_keys, with_more
 from tornpage.scenarios.run.first_steps.played import NO_DATABASE, Played
 from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
@@ -163,16 +163,29 @@ def _discovered(
     store: Callable[..., Any], make: str, directory: Path, *, deterministic: bool
 ) -> tuple[Played, list[tuple[Action, int]]]:
     """A store that was played, and the calls that were found; with better values where the rows say so."""
-    first = Played(store, make, directory, deterministic=deterministic)
-    found = first.discover()
+    first, found = _without_endings(store, make, directory, deterministic=deterministic)
     for number, choice in enumerate(choices_of(first.better)):
         with contextlib.suppress(NotLearned):
             there = directory.with_name(f"{directory.name}-better-{number}")
-            other = Played(store, make, there, deterministic=deterministic, better=choice)
+            other = Played(store, make, there, deterministic=deterministic, better=choice, ended=first.ended)
             others = other.discover()
             if is_better(choice, {one.name for one, _ in found}, {one.name for one, _ in others}):
                 return other, others
     return first, found
+
+
+def _without_endings(
+    store: Callable[..., Any], make: str, directory: Path, *, deterministic: bool
+) -> tuple[Played, list[tuple[Action, int]]]:
+    """The same with the first values, anew without each call that turns out to end the store."""
+    ended = dict[str, str]()
+    while True:
+        there = directory.with_name(f"{directory.name}-without-{len(ended)}") if ended else directory
+        first = Played(store, make, there, deterministic=deterministic, ended=ended)
+        try:
+            return first, first.discover()
+        except EndedError as error:
+            ended |= {error.call: error.reason}
 
 
 def _observed(played: Played, again: Played, found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornpage import faults
-from tornpage.faults.reach.bindings import connection_classes
+from tornpage.faults.reach.bindings import connection_classes, sqlite_errors
 from tornpage.scenarios.execution.call_timeout import limit
-from tornpage.scenarios.execution.generic_checks.open_connections import connections_on, leaves_a_transaction
+from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, levels_of_synchronous
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.target import Action, Environment
 from tornpage.scenarios.run.first_steps.arguments import (
@@ -34,8 +34,11 @@ from tornpage.scenarios.run.first_steps.arguments import (
 from tornpage.scenarios.run.first_steps.bounds import sizes
 from tornpage.scenarios.run.first_steps.learned import Better, better_values
 from tornpage.scenarios.run.first_steps.left_out import (
+    CLOSES,
     NEEDS_AN_OBJECT,
     NO_EFFECT,
+    REMOVES_THE_FILE,
+    EndedError,
     LockedOutError,
     NotLearned,
     ending,
@@ -81,10 +84,13 @@ class Played:
         *,
         deterministic: bool,
         better: Better | None = None,
+        ended: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True)
         # Values to try first, and those that the rows have taught.
         self._prefers, self.better = better or {}, dict[tuple[str, str], Any]()
+        # The calls that end a store, each with the reason why it isn't made.
+        self.ended = ended or {}
         self._environment = Environment(sqlite3.connect)
         self._during = ambient.Ambient(self._environment).during if deterministic else _as_it_is
         self.directory, self.tried = directory, list[str]()
@@ -117,6 +123,8 @@ class Played:
         self.peaks: dict[str, int] = {}
         # The arguments of calls that have changed something.
         self._known: dict[str, Any] = {}
+        # The last of these calls.
+        self._last: Action | None = None
         mappings = [name for name, value in held(self.own) if isinstance(value, Mapping)]
         self.defaults = {name: data for name in mappings if (data := asked(self.own, name)) is not None}
         self.begun = {table.name for table in self.tables() if table.rows}
@@ -192,7 +200,7 @@ class Played:
 
     def play_like(self, other: "Played", actions: list[Action]) -> "Played":
         """Make other calls than `other` did, knowing what it has learned."""
-        self.tried, self.left_out = other.tried, other.left_out
+        self.tried, self.left_out, self.ended = other.tried, other.left_out, other.ended
         self.answers, self.changes = dict.fromkeys(other.answers), other.changes
         self.repeat(actions)
         return self
@@ -236,12 +244,14 @@ class Played:
             is_public = not name.startswith("_") or name in ("__setitem__", "__delitem__")
             if not is_public or not inspect.isfunction(method) or name in ("close", *self.openings):
                 continue
-            if reason := why_left_alone(name, method, needed(method), awaits=self.store is not self.own):
-                self.left_out[f"{part}.{name}" if part else name] = reason
-            elif part:
-                found.append((f"{part}.{name}", getattr(own, name)))
+            whole = f"{part}.{name}" if part else name
+            reason = self.ended.get(whole) or why_left_alone(
+                name, method, needed(method), awaits=self.store is not self.own
+            )
+            if reason:
+                self.left_out[whole] = reason
             else:
-                found.append((name, getattr(self.store, name)))
+                found.append((whole, getattr(own if part else self.store, name)))
         return found
 
     def _try(self, name: str, method: Any) -> list[tuple[Action, int]] | None:
@@ -263,15 +273,16 @@ class Played:
         """The calls worth a sweep; or why these arguments lead to none."""
         before = self.tables()
         beside = states_of(self.directory, self.file)
-        try:
-            with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
-                returned = method(**copy.deepcopy(args))
-        except FAILURES as error:
-            return f"{_RAISED} {type(error).__name__}: {error}"[:100]
+        with self._not_ended_by(name):
+            try:
+                with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
+                    returned = method(**copy.deepcopy(args))
+            except FAILURES as error:
+                return f"{_RAISED} {type(error).__name__}: {error}"[:100]
+            after = self.tables()
         if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
             self.left_out[name] = f"it returned a {type(returned).__name__}"
             return []
-        after = self.tables()
         self._keep(after)
         self.left_out.pop(name, None)
         if not self._begins and leaves_a_transaction(self.directory):
@@ -284,7 +295,7 @@ class Played:
         # A transaction that no other method ends is a defect, for the search to find.
         begins = self._begins == name and not ending(self.store)
         if begins or after != before or states_of(self.directory, self.file) != beside:
-            self._known = args | self._known
+            self._known, self._last = args | self._known, Action(name, args)
             self.better |= better_values(name, args, before, after)
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), added)]
@@ -295,6 +306,21 @@ class Played:
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), 0)]
         return self._why_no_effect(name, method)
+
+    @contextlib.contextmanager
+    def _not_ended_by(self, call: str) -> Iterator[None]:
+        """Raise `EndedError` if a call in this scope removes the database, or closes the only connection."""
+        file = self.file and self.directory / self.file
+        was_open = bool(file) and faults.is_open(file)
+        yield
+        if file and not file.exists():
+            raise EndedError(call, REMOVES_THE_FILE)
+        if was_open and not faults.is_open(file):
+            # It may open another at its next call.
+            if self._last is not None:
+                self._call(self._last)
+            if not faults.is_open(file):
+                raise EndedError(call, CLOSES)
 
     def _wrote_later(self, end: str) -> bool:
         """Whether `end` has written what calls without an effect had left; they get that as their reason."""
@@ -336,6 +362,8 @@ class Played:
         self.closes = "close" if callable(getattr(self.store, "close", None)) else ""
         if not self.closes and callable(getattr(self.store, "__exit__", None)):
             self.closes = "__exit__"
+        if not self.closes and self.store is self.own:
+            self.closes = next((name for name, why in self.ended.items() if why == CLOSES and name.isidentifier()), "")
         close = getattr(self.store, "close", None)
         if close is None and self.connection is not None:
             close = eval(f"store.{self.connection}.close", {"store": self.store})  # noqa: S307 - as `connection_in` says
@@ -357,9 +385,9 @@ class Played:
 
     def _level(self) -> str:
         """The level of synchronous of an open connection; else the one that the source names, or SQLite's default."""
-        for connection in connections_on(self.directory):
-            with contextlib.suppress(sqlite3.Error):
-                return _LEVELS[connection.execute("PRAGMA synchronous").fetchone()[0]]
+        with contextlib.suppress(*sqlite_errors()):
+            for level in levels_of_synchronous(self.directory):
+                return _LEVELS[level]
         with contextlib.suppress(OSError, TypeError, KeyError):
             source = inspect.getsource(sys.modules[type(self.own).__module__])
             if found := re.search(r"\bsynchronous\s*=\s*['\"]?(\w+)", source, re.IGNORECASE):

@@ -30,6 +30,8 @@ from tornpage.scenarios.run.first_steps.values import imports_of, literal
 
 _MOST_PROPOSALS: Final = 24
 _MOST_FILES: Final = 3
+# Stands for the target's own module in its text.
+_HERE: Final = "THIS_MODULE"
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -54,8 +56,10 @@ class _Proposal(NamedTuple):
         return len(self.answers) + len(self.rest) < len(observed.tables)
 
 
-def write_target(observed: Observed, module: str, store: str, directory: Path) -> Written:
+def write_target(observed: Observed, module: str, store: str, directory: Path, *, here: str) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`.
+
+    `here` is the name of the target's own module.
 
     Where none does, those without a lower limit in memory, those without the calls that take two keys, without those
     for a second key, then without those that overwrite something, and those of a store that a restart changes.
@@ -72,7 +76,8 @@ def write_target(observed: Observed, module: str, store: str, directory: Path) -
     problem: NotLearned | None = None
     for number, (restores, one) in enumerate(itertools.product((True, False), choices)):
         try:
-            return _first_that_holds(one, module, store, directory / f"choice-{number}", restores=restores)
+            found = _first_that_holds(one, module, store, directory / f"choice-{number}", restores=restores)
+            return msgspec.structs.replace(found, text=found.text.replace(_HERE, here))
         except NotLearned as error:
             problem = problem or error
     raise problem or NotLearned("nothing was observed")
@@ -147,8 +152,8 @@ _FILE: Final = (
     + """\
 A first target for {store} of {module}: written by `tornpage new target`, yours from now on.
 
-    tornpage sweep --target {here}:{name}
-    tornpage check --target {here}:{name}
+    tornpage sweep --target THIS_MODULE:{name}
+    tornpage check --target THIS_MODULE:{name}
 """
     + '"""'
     + """
@@ -237,7 +242,7 @@ def with_close(store):
 
 def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -> Written:
     source, beat, answers, rest, touches = proposal
-    name, here = f"{store[:1].upper()}{store[1:]}Target", f"{module.rpartition('.')[2]}_target"
+    name = f"{store[:1].upper()}{store[1:]}Target"
     shown, rows = [answer.view for answer in answers], [answer.rows for answer in answers]
     from_file = bool(rest) and not source
     if rest:
@@ -246,7 +251,7 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
     template = _CLOSING if observed.is_class else _CLOSING_WHAT_IT_MAKES
     closing = "" if observed.closes == "close" else template.format(store=store, how=_how_to_close(observed))
     text = _FILE.format(
-        module=module, store=store, here=here, name=name, file=observed.file, journal_mode=observed.journal_mode,
+        module=module, store=store, name=name, file=observed.file, journal_mode=observed.journal_mode,
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
         imports=_imports(module, store, observed, rows, library=observed.library if from_file else ""),
         helpers=_defaults(answers)
@@ -350,6 +355,8 @@ def _make(expression: str, observed: Observed, *, from_file: bool) -> str:
 def _how_to_close(observed: Observed) -> str:
     if observed.closes == "__exit__":
         return "self.__exit__(None, None, None)"
+    if observed.closes:
+        return f"self.{observed.closes}()"
     if observed.connection is None:
         return "pass" if observed.stays_open else "pass  # it keeps nothing open"
     if not observed.connection.isidentifier():

@@ -1,0 +1,97 @@
+"""First targets for stores of which a call ends them, and for connections that return rows of another shape."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
+JARS = """
+import os
+import sqlite3
+
+
+class Jars:
+    def __init__(self, path):
+        self.path = path
+        self.db = self._connected()
+        self.db.execute("CREATE TABLE IF NOT EXISTS jar (label TEXT PRIMARY KEY, grams INTEGER)")
+
+    def _connected(self):
+        return sqlite3.connect(self.path, isolation_level=None)
+
+    def put(self, label: str, grams: int) -> None:
+        self.db.execute("INSERT OR REPLACE INTO jar VALUES (?, ?)", (label, grams))
+"""
+ENDING = """
+    def halt(self) -> None:
+        self.db.close()
+
+    def weigh(self, label: str) -> list:
+        return self.db.execute("SELECT grams FROM jar WHERE label = ?", (label,)).fetchall()
+
+    def remove(self, label: str) -> None:
+        self.db.execute("DELETE FROM jar WHERE label = ?", (label,))
+
+    def delete(self) -> None:
+        self.db.close()
+        os.unlink(self.path)
+"""
+# It goes on with another connection at its next call, as a pool does.
+ENDING_NOTHING = """
+    def trim(self) -> None:
+        self.db.execute("DELETE FROM jar WHERE grams > 0")
+        self.db.close()
+        self.db = None
+
+    def put(self, label: str, grams: int) -> None:
+        self.db = self.db or self._connected()
+        super().put(label, grams)
+"""
+# What the harness reads through a store's connection, it reads in its own way.
+SHAPES = {
+    "dicts": "self.db.row_factory = lambda cursor, row: {one[0]: it for one, it in zip(cursor.description, row)}",
+    "bytes": "self.db.text_factory = bytes",
+}
+
+
+def written(command: Command, directory: Path, text: str, store: str) -> tuple[str, str]:
+    """The output, and the target; a module of one name is imported once in a process."""
+    module = store.partition(":")[0]
+    (directory / f"{module}.py").write_text(text)
+    wrote = command("new", "target", "--from", store, "--out", f"pantry_of_{module}.py")
+    assert wrote.code == 0, wrote
+    return wrote.out, (directory / f"pantry_of_{module}.py").read_text()
+
+
+def test_a_call_that_ends_the_store_is_left_out_and_the_others_are_tried_without_it(
+    command: Command, tmp_path: Path
+) -> None:
+    out, source = written(command, tmp_path, JARS + ENDING, "ending:Jars")
+    assert "not called: halt: it closes the store's connection\n" in out
+    assert "not called: delete: it removes the database\n" in out
+    assert "calls: put, weigh, remove\n" in out
+    assert "self.halt()" in source
+    assert "tornpage sweep --target pantry_of_ending:JarsTarget" in source
+
+
+def test_a_call_after_which_the_store_connects_again_is_tried(command: Command, tmp_path: Path) -> None:
+    text = JARS + ENDING_NOTHING.join(["\n\nclass Shelf(Jars):", ""])
+    out, _ = written(command, tmp_path, text, "connecting:Shelf")
+    assert "put, trim\n" in out
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_connection_with_rows_of_another_shape_is_asked_for_its_level(
+    command: Command, tmp_path: Path, shape: str
+) -> None:
+    opened = f"        {SHAPES[shape]}\n        self.db.execute('PRAGMA synchronous = EXTRA')\n"
+    text = JARS.replace('        self.db.execute("CREATE', f'{opened}        self.db.execute("CREATE')
+    _, source = written(command, tmp_path, text, f"{shape}:Jars")
+    assert 'Configuration("delete", "EXTRA")' in source
