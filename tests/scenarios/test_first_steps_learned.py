@@ -210,3 +210,52 @@ def test_a_method_that_closes_or_runs_something_by_name_is_called(command: Comma
     assert 'Action("close_account", {"name": "alpha"})' in target
     for name in ("close_all", "run"):
         assert f"not called: {name}: by its name it waits" in wrote.out
+
+
+# The calls that add most rows need what another one has made: none of them is a beat.
+LEDGERS = """
+import sqlite3
+
+class Ledgers:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS events (name TEXT, version INTEGER, PRIMARY KEY (name, version))")
+        self.db.execute("CREATE TABLE IF NOT EXISTS totals (name TEXT PRIMARY KEY, total INTEGER)")
+        self.totals = dict(self.db.execute("SELECT name, total FROM totals"))
+
+    def create(self, name):
+        if name in self.totals:
+            raise KeyError(name)
+        self._append(name, 0)
+
+    def pay_in(self, name, amount: int):
+        self._append(name, self.totals[name] + amount)
+
+    def pay_out(self, name, amount: int):
+        self._append(name, self.totals[name] - amount)
+
+    def correct(self, name, amount: int):
+        self._append(name, self.totals[name] + amount)
+
+    def charge(self, name, amount: int):
+        self._append(name, self.totals[name] - amount)
+
+    def all_totals(self):
+        return dict(self.totals)
+
+    def _append(self, name, total):
+        self.db.execute("BEGIN")
+        ((version,),) = self.db.execute("SELECT count(*) FROM events WHERE name = ?", (name,))
+        self.db.execute("INSERT INTO events VALUES (?, ?)", (name, version + 1))
+        self.db.execute("INSERT OR REPLACE INTO totals VALUES (?, ?)", (name, total))
+        self.db.execute("COMMIT")
+        self.totals[name] = total
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_call_that_needs_what_another_one_has_made_is_no_beat(command: Command, tmp_path: Path) -> None:
+    target = target_of(command, tmp_path, "ledgers", LEDGERS)
+    assert 'beat = Action("create", {"name": "heartbeat"})' in target

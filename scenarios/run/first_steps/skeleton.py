@@ -95,12 +95,17 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
     )
     # What the store itself shows comes first, then views of every table, then beats that change one table.
     ordered = sorted(proposals, key=lambda one: (not one.answers, one.hides(observed), bool(one.touches)))
-    for number, proposal in enumerate(ordered[:_MOST_PROPOSALS]):
+    failing: list[Action] = []
+    for proposal in ordered:
+        # A call that needs what is not there is no beat in any of them: the others are worth a try.
+        if proposal.beat in failing or len(problems) == _MOST_PROPOSALS:
+            continue
         written = _written(observed, module, store, proposal)
         try:
-            _require(written, observed, directory / f"proposal-{number}", restores=restores)
+            _require(written, observed, directory / f"proposal-{len(problems)}", restores=restores)
         except TargetError as error:
             problems.append(str(error))
+            failing += [proposal.beat] if f"{proposal.beat} fails without any fault" in str(error) else []
             continue
         return written
     # A beat that doesn't suit says least: another call may be the beat.
