@@ -65,7 +65,10 @@ class _SimpleSession:
             method = operator.attrgetter(action.name)(self._store)
             # A store may change what it is given, such as the id of an object.
             returned = method(**_copied(action.args))
-            _require_not_lazy(self._target, action, method, returned)
+            if inspect.isgenerator(returned):
+                # It runs while its caller iterates; one that is left in the middle is the caller's doing.
+                returned = list(returned)
+            _require_not_lazy(self._target, action, returned)
             return self._target.answer(action, returned)
 
     def live_view(self) -> View:
@@ -91,15 +94,11 @@ class _SimpleSession:
             raise SetUpError(self._target.name, "calls-are-not-async", f"close() {_ASYNC}")
 
 
-def _require_not_lazy(target: "SimpleTarget", action: Action, method: Any, answer: Any) -> None:
-    """Raise `SetUpError` where a call returned a coroutine or generator that has not run."""
+def _require_not_lazy(target: "SimpleTarget", action: Action, answer: Any) -> None:
+    """Raise `SetUpError` where a call returned a coroutine or an asynchronous generator, which has not run."""
     if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
         _drop(answer)
         raise SetUpError(target.name, "calls-are-not-async", f"{action} {_ASYNC}")
-    if inspect.isgeneratorfunction(method):
-        _drop(answer)
-        what = f"{action} is a generator that nothing iterates, so it has not run: call a method that "
-        raise SetUpError(target.name, "calls-are-not-async", what + "uses it up")
 
 
 def _named(view: Any) -> Any:
@@ -166,8 +165,9 @@ class SimpleTarget(Target):
     def answer(self, action: Action, returned: Any) -> Any:  # noqa: ARG002 - subclasses may look at it
         """The part of the value that a call `returned` to compare with its value without a fault.
 
-        By default all of it if it is data, and nothing if it is a cursor, an object or the like. Return a part if only
-        that is promised, and `NOT_COMPARED` if the value varies from call to call.
+        By default all of it if it is data, and nothing if it is a cursor, an object or the like; a list of what a
+        generator yields. Return a part if only that is promised, and `NOT_COMPARED` if the value varies from call to
+        call. An exception raised here is the call's: of a store that reports a failure by what it returns.
         """
         return as_answer(returned)
 

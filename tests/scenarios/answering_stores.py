@@ -1,10 +1,12 @@
 """Notes whose calls return something: right, with defects in what they answer, and with answers that are no data."""
 
+import contextlib
 import itertools
 import sqlite3
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,47 @@ class Numbers(Notes):
         return number
 
 
+class Yields(Notes):
+    """A read that its caller iterates."""
+
+    def get(self, name: str) -> Any:
+        for (text,) in self.db.execute("SELECT text FROM note WHERE name = ?", (name,)):
+            yield text
+
+
+class YieldsLess(Notes):
+    """The same, which ends at an error as if there were no more."""
+
+    def get(self, name: str) -> Any:
+        with contextlib.suppress(sqlite3.Error, MemoryError):
+            for (text,) in self.db.execute("SELECT text FROM note WHERE name = ?", (name,)):
+                yield text
+
+
+@dataclass
+class Result:
+    ok: bool
+    error: str = ""
+
+
+class Reports(Notes):
+    """Raises nothing where it fails to write, and returns the failure."""
+
+    def put(self, name: str, text: str) -> Any:
+        try:
+            super().put(name, text)
+        except (sqlite3.Error, MemoryError) as error:
+            return Result(ok=False, error=str(error) or "no memory")
+        return Result(ok=True)
+
+
+class ReportsWithoutWhy(Reports):
+    """Says neither what went wrong."""
+
+    def put(self, name: str, text: str) -> Any:
+        return Result(super().put(name, text).ok)
+
+
 class NotesTarget(SimpleTarget):
     title = "notes that answer"
     kind: type[Notes] = Notes
@@ -120,6 +163,33 @@ class NotesTarget(SimpleTarget):
 
     def rows(self, connection: sqlite3.Connection) -> View:
         return dict(connection.execute("SELECT name, text FROM note").fetchall())
+
+
+class YieldsTarget(NotesTarget):
+    kind = Yields
+
+
+class YieldsLessTarget(NotesTarget):
+    kind = YieldsLess
+
+
+class RaisesNothingTarget(NotesTarget):
+    kind = Reports
+
+
+class ReportsTarget(NotesTarget):
+    """A failure that the store returns is the call's failure."""
+
+    kind = Reports
+
+    def answer(self, action: Action, returned: Any) -> Any:
+        if isinstance(returned, Result) and not returned.ok:
+            raise RuntimeError(returned.error)
+        return super().answer(action, returned)
+
+
+class ReportsWithoutWhyTarget(ReportsTarget):
+    kind = ReportsWithoutWhy
 
 
 class SwallowsTarget(NotesTarget):

@@ -8,7 +8,7 @@ import asyncio
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -251,7 +251,7 @@ class AsyncView(ShelfTarget):
 
 class LazyCall(ShelfTarget):
     class kind(Shelf):  # noqa: N801
-        def put(self, key: str, value: object = 1) -> Iterator[None]:
+        async def put(self, key: str, value: object = 1) -> AsyncIterator[None]:  # type: ignore[override]
             super().put(key, value)
             yield
 

@@ -69,7 +69,9 @@ def test_answers_that_differ_by_themselves_are_not_compared() -> None:
     assert is_wrong(3, 2, lambda: 2)
 
 
-@pytest.mark.parametrize("target", [answering_stores.SwallowsTarget, answering_stores.CountsTarget])
+@pytest.mark.parametrize(
+    "target", [answering_stores.SwallowsTarget, answering_stores.CountsTarget, answering_stores.YieldsLessTarget]
+)
 def test_a_read_that_swallows_its_error_is_found_and_replays(
     target: type[Target], search: Search, home: Path, shim: object
 ) -> None:
@@ -90,6 +92,8 @@ SILENT = [
     answering_stores.FluentTarget,
     answering_stores.NumbersTarget,
     answering_stores.DroppedTarget,
+    answering_stores.YieldsTarget,
+    answering_stores.ReportsTarget,
 ]
 
 
@@ -112,6 +116,16 @@ def test_answers_of_a_right_store_are_never_called_wrong(target: type[Target], s
 )
 def test_what_is_not_compared_is_said(target: type[Target], said: str, search: Search) -> None:
     assert said in notes(search(target(), points=1))
+
+
+def test_a_failure_that_is_returned_and_not_raised_is_shown_with_what_to_do(search: Search) -> None:
+    recorder = search(answering_stores.RaisesNothingTarget(), points=2)
+    assert codes(recorder) == {"acknowledged-is-durable"}
+    said = recorder.findings[0].finding.message
+    assert "it returned {'ok': False, 'error': '" in said
+    assert "let the target's `answer` raise an exception" in said
+    # Where `answer` raises, the caller has to learn what went wrong, as from any other exception.
+    assert codes(search(answering_stores.ReportsWithoutWhyTarget(), points=2)) == {"error-is-not-hidden"}
 
 
 @pytest.mark.parametrize("name", ["contend", "limits"])

@@ -45,6 +45,41 @@ class Apiary:
 """
 REMEMBERS = "self._inner.hives[hive.name] = hive.frames"
 
+# A call that fails returns that; in the broken one, memory has it all the same.
+SETTINGS = """
+import sqlite3
+from dataclasses import dataclass
+
+@dataclass
+class Result:
+    ok: bool
+    error: str = ""
+
+class Settings:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT)")
+        self.values = dict(self.db.execute("SELECT name, value FROM settings"))
+
+    def set(self, name: str, value: str) -> Result:
+        FIRST
+        try:
+            self.db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+        except (sqlite3.Error, MemoryError) as error:
+            return Result(False, str(error) or "no memory")
+        LAST
+        return Result(True)
+
+    def names(self):
+        for (name,) in self.db.execute("SELECT name FROM settings ORDER BY name"):
+            yield name
+
+    def close(self):
+        self.db.close()
+"""
+KEEPS = "self.values[name] = value"
+
 BROKER = """
 import sqlite3
 
@@ -215,3 +250,19 @@ def test_a_store_of_one_row_says_that_no_call_adds_one(command: Command, tmp_pat
     wrote = command("new", "target", "--from", "visits:Visits")
     assert wrote.code == 2
     assert "tried: count (it changed a row, and added none); a target needs a call that adds a row" in wrote.err
+
+
+@pytest.mark.parametrize(
+    ("module", "first", "last", "code"), [("settings1", "pass", KEEPS, 0), ("settings2", KEEPS, "pass", 1)]
+)
+def test_a_call_that_returns_its_failure_and_one_that_yields_are_judged(
+    command: Command, tmp_path: Path, module: str, first: str, last: str, code: int
+) -> None:
+    (tmp_path / f"{module}.py").write_text(SETTINGS.replace("FIRST", first).replace("LAST", last))
+    wrote = command("new", "target", "--from", f"{module}:Settings")
+    assert wrote.code == 0, wrote
+    assert "a call whose answer has a false `ok` has failed" in wrote.out
+    assert 'Action("names")' in (tmp_path / f"{module}_target.py").read_text()
+    ran = command("sweep", "--target", f"{module}_target:SettingsTarget", "--quiet", "--plan", "write@1=FULL")
+    assert ran.code == code, ran
+    assert "acknowledged-is-durable" not in ran.out

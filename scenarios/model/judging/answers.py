@@ -29,6 +29,8 @@ class NotCompared(msgspec.Struct, frozen=True):
 NOT_COMPARED: Final = NotCompared()
 
 _LONGEST_TEXT: Final = 80
+# What the field is called by which an object says that a call has worked.
+_SUCCESS: Final = ("ok", "success", "succeeded", "successful", "is_ok", "is_success")
 _TEXTS: Final = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, pathlib.PurePath)
 
 
@@ -76,6 +78,18 @@ def in_words(value: object) -> str:
     """An answer as short text for people."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+
+
+def reporting(returned: object) -> str:
+    """The attribute by which an object says whether a call has worked; "" for none."""
+    return next((name for name in _SUCCESS if type(getattr(returned, name, None)) is bool), "")
+
+
+def reports_a_failure(answered: Any) -> bool:
+    """Whether an answer, as data, says by its form that the call has failed."""
+    if isinstance(answered, Mapping):
+        return any(answered.get(name) is False for name in _SUCCESS)
+    return answered is False
 
 
 def agreed(first: Any, *others: Any) -> Any:

@@ -17,12 +17,16 @@ failed, each key may be as before, as after, or as at one of its commits.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tornpage.scenarios.model.judging.absent import ABSENT
+from tornpage.scenarios.model.judging.answers import in_words, reports_a_failure
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.target import Configuration, View
+
+# What to do where a store reports a failure by what it returns.
+_RETURNED: Final = "if that reports the failure, let the target's `answer` raise an exception"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,10 @@ class Oracle:
             code = "failed-write-changed-nothing"
         else:
             code = "all-or-nothing"
-        raise Violation(code, f"after a call ({self.answer}): {detail}", sides, self.answer.kind)
+        said = f"{self.answer}"
+        if self.answer.kind == "done" and reports_a_failure(self.answer.value):
+            said += f": it returned {in_words(self.answer.value)}; {_RETURNED}"
+        raise Violation(code, f"after a call ({said}): {detail}", sides, self.answer.kind)
 
 
 def may_have_stopped_at(view: View, stages: Sequence[View]) -> bool:

@@ -56,8 +56,8 @@ def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter], 
     """Why it isn't called; empty if it can be tried. `awaits`: the end of an asynchronous method is waited for."""
     if not awaits and (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)):
         return "it is asynchronous"
-    if inspect.isgeneratorfunction(inspect.unwrap(method)):
-        return "it is a generator"
+    if inspect.isgeneratorfunction(inspect.unwrap(method)) and not inspect.isgeneratorfunction(method):
+        return "it is a context manager"
     words = {*name.lower().split("_")}
     says_of_what = len(words) > 1 and needed
     alone = words & _LEFT_ALONE_ALONE and not says_of_what

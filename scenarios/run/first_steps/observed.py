@@ -76,6 +76,8 @@ class Observed(msgspec.Struct, frozen=True):
     library: str = "sqlite3"
     # Whether its file is still open after its `close`.
     stays_open: bool = False
+    # The field by which what a call returns says whether it has worked; "" for none.
+    reports: str = ""
     # Files beside the database that no view of its tables shows.
     other_files: tuple[str, ...] = ()
     # The tables and the answers without those calls.
@@ -149,6 +151,7 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
             both_ways=len(both_ways),
             lowered=lowered,
             other_files=played.other_files,
+            reports=discovered.reports,
             earlier=(discovered.most, discovered.answers),
             is_class=inspect.isclass(store),
         )

@@ -24,6 +24,7 @@ from tornpage.faults.reach.bindings import connection_classes, sqlite_errors
 from tornpage.scenarios.execution.call_timeout import limit
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, levels_of_synchronous
 from tornpage.scenarios.model import ambient
+from tornpage.scenarios.model.judging.answers import reporting
 from tornpage.scenarios.model.target import Action, Environment
 from tornpage.scenarios.run.first_steps.arguments import (
     arguments,
@@ -102,6 +103,8 @@ class Played:
         self.answers: dict[str, Any] = {}
         self.held: dict[str, None] = {}
         self.left_out: dict[str, str] = {}
+        # The field by which what a call returns says whether it has worked.
+        self.reports = ""
         names = {
             getattr(store, "__name__", "Store"): store,
             "path": directory / GIVEN,
@@ -277,10 +280,12 @@ class Played:
             try:
                 with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
                     returned = method(**copy.deepcopy(args))
+                    if inspect.isgenerator(returned):
+                        returned = list(returned)
             except FAILURES as error:
                 return f"{_RAISED} {type(error).__name__}: {error}"[:100]
             after = self.tables()
-        if inspect.isawaitable(returned) or inspect.isgenerator(returned) or hasattr(returned, "__enter__"):
+        if inspect.isawaitable(returned) or hasattr(returned, "__enter__"):
             self.left_out[name] = f"it returned a {type(returned).__name__}"
             return []
         self._keep(after)
@@ -296,6 +301,7 @@ class Played:
         begins = self._begins == name and not ending(self.store)
         if begins or after != before or states_of(self.directory, self.file) != beside:
             self._known, self._last = args | self._known, Action(name, args)
+            self.reports = self.reports or reporting(returned)
             self.better |= better_values(name, args, before, after)
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), added)]

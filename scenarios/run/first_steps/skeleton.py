@@ -186,8 +186,16 @@ A first target for {store} of {module}: written by `tornpage new target`, yours 
     def rows(self, connection):
         # The same state, read from the file.
         return {rows}
-"""
+{answer}"""
 )
+
+_ANSWER: Final = """
+    def answer(self, action, returned):
+        # The store reports a failure by what it returns: for a search that is an exception.
+        if getattr(returned, "{reports}", True) is False:
+            raise RuntimeError(f"{{action}} returned {{returned}}")
+        return super().answer(action, returned)
+"""
 
 _DETERMINISTIC: Final = """
     # It reads the clock, or draws random values, by itself: they are replaced while it runs.
@@ -264,7 +272,8 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
         + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
         touches=_TOUCHES.format(touches=touches) if touches else "",
-        beat=_action(beat), view=_united(shown), rows=_united(rows), unseen="".join(
+        beat=_action(beat), view=_united(shown), rows=_united(rows),
+        answer=_ANSWER.format(reports=observed.reports) if observed.reports else "", unseen="".join(
             f"\n        # Not judged yet: store.{held}, until it is in here, as `rows` reads it from the file."
             for held in _unseen(observed, answers)
         ),
@@ -285,12 +294,20 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
         if table.left_out:
             yield f"left out: {', '.join(table.left_out)} of {table.name}: another value each time"
     yield from _not_checked(observed, answers, seen)
+    yield from _notes_of_the_store(observed)
+    for name, reason in observed.left_out.items():
+        yield f"not called: {name}: {reason}"
+
+
+def _notes_of_the_store(observed: Observed) -> Iterator[str]:
     if observed.deterministic:
         yield "deterministic: the time and the random values that it takes by itself are replaced"
     if observed.stays_open:
         yield f"its `close` leaves {observed.file} open: let `close` release it, or no search can run"
     if observed.synchronous in ("OFF", "NORMAL"):
         yield f"the store sets synchronous = {observed.synchronous}: what a power cut may then cost is no finding"
+    if observed.reports:
+        yield f"answers: a call whose answer has a false `{observed.reports}` has failed"
     if observed.lowered:
         yield f"lowered: {statement(observed.lowered)}, so that the calls reach this limit of what it keeps in memory"
     yield from (
@@ -298,8 +315,6 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
         for one in bounds_in(observed.make)
         if one != observed.lowered.rpartition(".")[2].lstrip("_")
     )
-    for name, reason in observed.left_out.items():
-        yield f"not called: {name}: {reason}"
 
 
 def _not_checked(observed: Observed, answers: list[Answer], seen: list[Table]) -> Iterator[str]:
