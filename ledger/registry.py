@@ -215,22 +215,23 @@ class TaskRegistry(TaskReader):
         """Ask the runtime to stop the work, then record it as cancelled.
 
         For cli tasks it is only recorded. The row is read again after the runtime has answered: if the work ended
-        meanwhile, that end stays. Raises `StoreError`, and `UsageError` for an invalid id; a refusal is in the result.
+        meanwhile, that end stays. Raises `StoreError` (`Unreadable` if its row can't be read), and `UsageError` for an
+        invalid id; a refusal is in the result.
         """
-        task = self.get(task_id)
+        task = self._readable(task_id)
         if task is None:
             return CancelResult(found=False, cancelled=False, reason="there is no such task")
         if task.status in TERMINAL:
             return _not_cancelled(f"it is already {task.status}", task)
         refusal = self._ask_to_stop(task)
         if refusal is not None:
-            return _not_cancelled(refusal, self.get(task_id))
+            return _not_cancelled(refusal, self._readable(task_id))
         try:
             return CancelResult(found=True, cancelled=True, task=self.finish(task_id, Status.CANCELLED))
         except NotFound:  # no fault: it takes another process that deletes the task just now.
             return CancelResult(found=False, cancelled=False, reason="it was deleted meanwhile")
         except IllegalTransition:  # no fault: it takes another process that ends the task just now.
-            now = self.get(task_id)
+            now = self._readable(task_id)
             ended = now.status if now is not None else "deleted"
             return _not_cancelled(f"it became {ended} meanwhile", now)
 
@@ -365,6 +366,8 @@ def _request(request: rules.NewTask | None, fields: Mapping[str, Any]) -> rules.
     if request is not None:
         if fields:
             raise UsageError(f"give a NewTask or fields, not both: {', '.join(fields)}")
+        if not isinstance(request, rules.NewTask):
+            raise UsageError(f"request must be a NewTask, not {request!r}")
         return request
     unknown = [name for name in fields if name not in _NEW_TASK_FIELDS]
     if unknown:

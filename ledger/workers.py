@@ -128,7 +128,7 @@ class Workers:
     def release(self, worker_id: str) -> None:
         """Release a worker that this process holds. Raises `NotFound` if it holds none with this id."""
         if self._directory is None:
-            if not self._used_in_memory.get(worker_id, False):
+            if not self.is_alive(worker_id):
                 raise NotFound(f"this ledger holds no worker {worker_id!r}")
             self._used_in_memory[worker_id] = False
             return
@@ -157,10 +157,10 @@ class Workers:
 
         An invalid id is not alive. Changes nothing and never waits.
         """
-        if self._directory is None:
-            return self._used_in_memory.get(worker_id, False)
         if not _may_be_worker_id(worker_id):
             return False
+        if self._directory is None:
+            return self._used_in_memory.get(worker_id, False)
         try:
             descriptor = os.open(
                 self._path(self._directory, worker_id), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -204,8 +204,10 @@ class Workers:
     @staticmethod
     def _no_longer_held(path: Path, worker_id: str) -> FileLock:
         """Remove the lock from those kept for the process's lifetime; the caller releases it."""
-        with _held_guard:
-            lock = _held_by_this_process.pop(str(path.resolve()), None)
+        lock = None
+        if _may_be_worker_id(worker_id):
+            with _held_guard:
+                lock = _held_by_this_process.pop(str(path.resolve()), None)
         if lock is None:
             raise NotFound(f"this process holds no worker {worker_id!r}")
         return lock

@@ -4,15 +4,15 @@ It is only a cache: every record was committed, or was read from the store. Task
 insertion. A batch works on a draft over it (`ledger.cache.draft`), so uncommitted changes never get in here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from tornpage.ledger.disk.rows import DELIVERIES, Quarantined
+from tornpage.ledger.disk.rows import DELIVERIES, Quarantined, Unreadable
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rules.indexes import Indexes
-from tornpage.ledger.stores.store import Change, Snapshot
+from tornpage.ledger.stores.store import Change, Snapshot, View
 
 _RecordT = TypeVar("_RecordT")
 
@@ -75,6 +75,14 @@ class Memory:
             self._positions = {task_id: i for i, task_id in enumerate(self.tasks)}
             self._next_position = len(self.tasks)
         return sorted(task_ids, key=self._positions.__getitem__)
+
+
+def readable(view: View, records: Mapping[str, _RecordT], table: str, task_id: str) -> _RecordT | None:
+    """The record of a task among those of a view, or None. Raises `Unreadable` if its row can't be read."""
+    found = records.get(task_id)
+    if found is None and any((one.table, one.key) == (table, task_id) for one in view.quarantined):
+        raise Unreadable(f"{table} {task_id!r} can't be read")
+    return found
 
 
 def without_state_of(task_id: str, quarantined: tuple[Quarantined, ...]) -> tuple[Quarantined, ...]:

@@ -18,22 +18,21 @@ Not covered: a plain store that several processes write to. Saving what was load
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self
 
 from msgspec import UNSET
 
-from tornpage.ledger.cache.memory import apply_all
-from tornpage.ledger.disk.rows import DELIVERIES, TASKS, Unreadable
+from tornpage.ledger.cache.memory import apply_all, readable
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS
 from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rules.times import ordered
 from tornpage.ledger.rules.values import same_delivery
-from tornpage.ledger.stores.store import Change, Owner, Snapshot, TaskStore, View, offers
+from tornpage.ledger.stores.store import Change, Owner, Snapshot, TaskStore, offers
 
 _log = logging.getLogger("ledger.stores.plain")
-_RecordT = TypeVar("_RecordT", Task, DeliveryState)
 
 
 class PlainBackend:
@@ -95,12 +94,15 @@ class PlainBackend:
         deliveries = {key: state for key, state in loaded.deliveries.items() if key in tasks}
         return self._generation, Snapshot(tasks, deliveries, tuple(loaded.quarantined))
 
+    def seen(self) -> Snapshot:
+        """The contents of the store, unprocessed, with the changes of the current unit of work."""
+        return self.project(self.load_raw(), self.active.changes) if self.writing() and self.active else self.load_raw()
+
     def fresh_for_owner(self, owner_key: str) -> list[Task]:
-        """The tasks of an owner, from the store."""
+        """The tasks of an owner, from the store, with the changes of the current unit of work."""
         self.heal()
-        if not offers(self.store, "list_for_owner"):
-            tasks = self.load()[1].tasks.values()
-            return [task for task in tasks if task.owner_key.strip() == owner_key]
+        if self.writing() or not offers(self.store, "list_for_owner"):
+            return [ordered(task) for task in self.seen().tasks.values() if task.owner_key.strip() == owner_key]
         try:
             listed: Sequence[Task] = self.store.list_for_owner(owner_key)  # type: ignore[attr-defined] # offered
         except Exception as error:
@@ -172,20 +174,13 @@ def _finest_call(store: TaskStore, view: Snapshot, change: Change) -> tuple[str,
     return call if offers(store, call[0]) else None
 
 
-def _readable(view: View, records: Mapping[str, _RecordT], table: str, task_id: str) -> _RecordT | None:
-    found = records.get(task_id)
-    if found is None and any((one.table, one.key) == (table, task_id) for one in view.quarantined):
-        raise Unreadable(f"{table} {task_id!r} can't be read")
-    return found
-
-
 class PlainUnit:
     """One unit of work; see `ledger.stores.store.Unit`. Nested entries join."""
 
     def __init__(self, backend: PlainBackend, owner: Owner) -> None:
         self._backend = backend
         self._owner = owner
-        self._changes: list[Change] = []
+        self.changes: list[Change] = []
         self._entries: list[int] = []
         self._base: Snapshot | None = None
         self._doom: BaseException | None = None
@@ -193,12 +188,12 @@ class PlainUnit:
     def read_task(self, task_id: str) -> Task | None:
         """The task as this unit sees it. Raises `Unreadable` for a quarantined one."""
         view = self._owner.view()
-        return _readable(view, view.tasks, TASKS.name, task_id)
+        return readable(view, view.tasks, TASKS.name, task_id)
 
     def read_delivery(self, task_id: str) -> DeliveryState | None:
         """The delivery state as this unit sees it. Raises `Unreadable` for a quarantined one."""
         view = self._owner.view()
-        return _readable(view, view.deliveries, DELIVERIES.name, task_id)
+        return readable(view, view.deliveries, DELIVERIES.name, task_id)
 
     def tasks_of_run(self, run_id: str) -> list[Task]:
         """The tasks of a run, in insertion order."""
@@ -208,7 +203,7 @@ class PlainUnit:
     def write(self, change: Change) -> None:
         """Queue a change for the end of the unit."""
         self.refuse_doomed()
-        self._changes.append(change)
+        self.changes.append(change)
 
     def __enter__(self) -> Self:
         backend = self._backend
@@ -224,7 +219,7 @@ class PlainUnit:
         except BaseException:
             backend.lock.release()
             raise
-        self._entries.append(len(self._changes))
+        self._entries.append(len(self.changes))
         return self
 
     def __exit__(
@@ -233,11 +228,11 @@ class PlainUnit:
         written_before = self._entries.pop()
         try:
             if self._entries:
-                if error is not None and (isinstance(error, StoreError) or len(self._changes) > written_before):
+                if error is not None and (isinstance(error, StoreError) or len(self.changes) > written_before):
                     self._doom = self._doom or error
                 return False
             self._backend.active = None
-            if error is not None or self._doom is not None or not self._changes:
+            if error is not None or self._doom is not None or not self.changes:
                 self._owner.rolled_back()
                 if error is None:
                     self.refuse_doomed()
@@ -257,7 +252,7 @@ class PlainUnit:
     def _commit(self) -> None:
         assert self._base is not None  # noqa: S101 - __enter__ has set it.
         try:
-            self._backend.save(self._base, self._changes)
+            self._backend.save(self._base, self.changes)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the store may have done the work.
             self._settle(error)
             return
@@ -281,7 +276,7 @@ class PlainUnit:
             raise from_sqlite(error, doing="save the change", outcome="unknown") from error
         secured = backend.secure(found)
         backend.save_owed = not secured
-        wanted = backend.project(base, self._changes)
+        wanted = backend.project(base, self.changes)
         is_after, is_before = (self._same(found, other) for other in (wanted, base))
         if is_after and secured:
             self._owner.committed()
@@ -295,7 +290,7 @@ class PlainUnit:
         raise from_sqlite(error, doing="save the change", outcome=outcome) from error
 
     def _same(self, one: Snapshot, other: Snapshot) -> bool:
-        keys = {change.task_id for change in self._changes}
+        keys = {change.task_id for change in self.changes}
         return all(
             one.tasks.get(key) == other.tasks.get(key)
             and same_delivery(one.deliveries.get(key), other.deliveries.get(key))
@@ -303,5 +298,5 @@ class PlainUnit:
         )
 
     def _as_changes(self, found: Snapshot) -> list[Change]:
-        keys = dict.fromkeys(change.task_id for change in self._changes)
+        keys = dict.fromkeys(change.task_id for change in self.changes)
         return [Change(key, task=found.tasks.get(key), delivery=found.deliveries.get(key)) for key in keys]

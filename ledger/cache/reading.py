@@ -13,7 +13,8 @@ import msgspec
 
 from tornpage.ledger import rules
 from tornpage.ledger.cache.engine import RegistryEngine
-from tornpage.ledger.disk.rows import Quarantined
+from tornpage.ledger.cache.memory import readable
+from tornpage.ledger.disk.rows import TASKS, Quarantined
 from tornpage.ledger.records import DeliveryState, Runtime, Status, Task
 from tornpage.ledger.rules.values import checked_id, given_text, json_value, member, trimmed
 
@@ -33,6 +34,13 @@ class TaskReader(RegistryEngine):
         checked_id("task_id", task_id)
         with self._lock:
             return self._current().tasks.get(task_id)
+
+    def _readable(self, task_id: str) -> Task | None:
+        """The task with this id, or None. Raises `Unreadable` if its row can't be read."""
+        checked_id("task_id", task_id)
+        with self._lock:
+            view = self._current()
+            return readable(view, view.tasks, TASKS.name, task_id)
 
     def get_delivery(self, task_id: str) -> DeliveryState | None:
         """The delivery state of a task, or None; its origin is a copy."""

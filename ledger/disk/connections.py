@@ -48,6 +48,8 @@ SYNCHRONOUS_LEVELS: Final = ("off", "normal", "full", "extra")
 NEEDED_SQLITE: Final = (3, 31, 0)
 DEFAULT_BUSY_TIMEOUT_MS: Final = 5000
 BUSY: Final = 5
+_LONGEST_BUSY_TIMEOUT_MS: Final = 2**31 - 1
+"""SQLite's limit; it takes a longer time for none at all."""
 _CHECKPOINT_PAGES: Final = 1000
 _RETRY_SECONDS: Final = 0.005
 
@@ -114,7 +116,8 @@ def settings_for(
 ) -> Settings:
     """Check the settings and prepare the files.
 
-    Raises `UsageError` for an unknown mode or level, `StoreTooOld`, and the errors of `ledger.disk.files.prepare`.
+    Raises `UsageError` for an unknown mode or level and an invalid timeout, `StoreTooOld`, and the errors of
+    `ledger.disk.files.prepare`.
     """
     for name, value, allowed in (
         ("journal_mode", journal_mode, JOURNAL_MODES),
@@ -122,11 +125,21 @@ def settings_for(
     ):
         if value is not None and value not in allowed:
             raise UsageError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+    refuse_timeout(busy_timeout_ms)
     require_sqlite()
     if str(state_dir) == MEMORY:
         return Settings(MEMORY, journal_mode, synchronous, busy_timeout_ms, connect)
     path = files.prepare(Path(state_dir), newest_schema=SCHEMA_VERSION)
     return Settings(path, journal_mode, synchronous, busy_timeout_ms, connect)
+
+
+def refuse_timeout(busy_timeout_ms: object) -> None:
+    """Raise `UsageError` unless this is a time that SQLite can wait."""
+    if type(busy_timeout_ms) is not int or not 0 <= busy_timeout_ms <= _LONGEST_BUSY_TIMEOUT_MS:
+        raise UsageError(
+            f"busy_timeout_ms must be a whole number of milliseconds from 0 to {_LONGEST_BUSY_TIMEOUT_MS}, "
+            f"not {busy_timeout_ms!r}"
+        )
 
 
 def bare_connection(settings: Settings) -> Any:

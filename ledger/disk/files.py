@@ -48,6 +48,8 @@ def resolve_state_dir(given: str | os.PathLike[str] | None) -> Path:
     """
     if given is not None and not os.fspath(given):
         raise UsageError('state_dir is empty; name a directory, "." for the current one')
+    if given is not None and "\0" in os.fsdecode(given):
+        raise UsageError(f"state_dir can't be the name of a directory: {given!r}")
     chosen = given if given is not None else os.environ.get(STATE_DIR_VARIABLE) or None
     return Path(chosen) if chosen is not None else user_state_path("tornpage")
 

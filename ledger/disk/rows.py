@@ -1,7 +1,7 @@
 """Records as rows: one description per table, its columns derived from the fields of the record.
 
 The transaction works with a `Table` (SQL text, the key, plain tuples); a `RecordTable` adds the conversion between rows
-and records. A row that doesn't decode (an unknown enumeration value, broken JSON, a wrong type) raises
+and records. A row that doesn't decode (an unknown enumeration value, broken JSON, a wrong type, a padded key) raises
 `Unreadable`, which readers of many rows turn into a `Quarantined` entry so that the others load.
 
 Not covered: which values make sense together; the rules check that.
@@ -24,6 +24,7 @@ from tornpage.ledger.rules.values import DEEPEST_JSON, depth
 Row = tuple[Any, ...]
 """The values of one row in the order of `Table.columns`: None, int, float, str (or a str enumeration) and bytes."""
 
+_BY_KEY: Final = '" = ?'
 _UNDECODABLE: Final = "Could not decode to UTF-8"
 _CHUNK: Final = 256
 """How many rows are decoded at once: enough that a call costs nothing, few enough to stay in a processor's cache."""
@@ -50,7 +51,14 @@ _BOUND_AS_THEY_ARE: Final = frozenset({str, int, float, bytes, type(None)})
 
 
 def fetch(connection: Any, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
-    """All rows of a query; text that is not UTF-8 is returned as bytes, so that only its own row is unreadable."""
+    """All rows of a query; text that is not UTF-8 is returned as bytes, so that only its own row is unreadable.
+
+    Such bytes as a key find their row again.
+    """
+    if parameters and type(parameters[-1]) is bytes and statement.endswith(_BY_KEY):
+        # They may have been a blob, too.
+        statement = f'{statement.removesuffix(_BY_KEY)}" IN (?, CAST(? AS TEXT))'
+        parameters = (*parameters, parameters[-1])
     try:
         rows: list[Row] = connection.execute(statement, parameters).fetchall()
     except Exception as error:
@@ -157,7 +165,7 @@ class RecordTable(Table, Generic[RecordT]):
     """A table whose rows are records of one type.
 
     `json_columns` hold JSON text, `bool_columns` 0 or 1. `normalise` is applied to every record read, so that memory,
-    fresh reads and restores see the same.
+    fresh reads and restores see the same; it may refuse one by a `msgspec.ValidationError`.
     """
 
     def __init__(
@@ -200,10 +208,10 @@ class RecordTable(Table, Generic[RecordT]):
         """
         try:
             record = msgspec.convert(dict(zip(self.columns, self._as_read(row), strict=True)), self.record)
+            return self._normalise(record) if self._normalise is not None else record
         # no fault: no search damages a row.
         except _UNREADABLE as error:
             raise Unreadable(f"{self.name} {row[self.key_index]!r} can't be read: {error}") from error
-        return self._normalise(record) if self._normalise is not None else record
 
     def decode_all(self, rows: Sequence[Row]) -> tuple[list[RecordT], list[Quarantined]]:
         """All readable rows as records, in order, and the others as quarantine entries."""
@@ -268,5 +276,16 @@ def refuse_deep(value: JsonValue, length: int = 2 * DEEPEST_JSON + 1) -> None:
         raise msgspec.ValidationError(f"it is nested more than {DEEPEST_JSON} deep")
 
 
-TASKS: Final = RecordTable("tasks", Task, "task_id", normalise=ordered)
+def refuse_padded(owner_key: str, run_id: str | None) -> None:
+    """Raise `msgspec.ValidationError` for keys with white space around them, by which no query finds their row."""
+    if owner_key.strip() != owner_key or (run_id is not None and run_id.strip() != run_id):
+        raise msgspec.ValidationError("there is white space around its owner_key or its run_id")
+
+
+def _as_read(task: Task) -> Task:
+    refuse_padded(task.owner_key, task.run_id)
+    return ordered(task)
+
+
+TASKS: Final = RecordTable("tasks", Task, "task_id", normalise=_as_read)
 DELIVERIES: Final = RecordTable("task_delivery_state", DeliveryState, "task_id", json_columns=("requester_origin",))

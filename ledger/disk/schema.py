@@ -162,7 +162,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_VERSION_1, _VERSION_2, _VERSI
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
-FENCE: Final = "UPDATE ledger_fence SET count = count + 1 WHERE id = 1"
+FENCE: Final = "INSERT INTO ledger_fence (id, count) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET count = count + 1"
+"""It writes also where somebody has deleted the row: a commit that writes nothing secures nothing."""
 
 
 def read_version(connection: Any) -> int:

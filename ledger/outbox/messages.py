@@ -9,7 +9,7 @@ Not covered: the meaning of a payload for a channel.
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -54,7 +54,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknow
     payload: str
     queued_at: TimeMs
     status: MessageStatus = MessageStatus.QUEUED
-    attempt_count: int = 0
+    attempt_count: Annotated[int, msgspec.Meta(ge=0)] = 0
     next_attempt_at: LaterMs | None = None
     last_attempt_at: TimeMs | None = None
     last_error: str | None = None

@@ -52,12 +52,9 @@ class MessageResult(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-class _Key(msgspec.Struct, frozen=True):
-    id: str
-
-
-_KEYS: Final = RecordTable(MESSAGES.name, _Key, "id")
-"""For rows that are deleted in a transaction of their own: only their keys are read."""
+_SMALL: Final = [(one.name, one.type) for one in msgspec.structs.fields(Message) if one.name != "payload"]
+_ENDED: Final = RecordTable[Any](MESSAGES.name, msgspec.defstruct("Ended", _SMALL, frozen=True), "id")
+"""For rows that are deleted in a transaction of their own: all that may make them unreadable, no payloads."""
 
 
 class MessageQueue:
@@ -253,7 +250,7 @@ class MessageQueue:
     # Pruning
 
     def prune(self, age_ms: float, *, limit: int | None = None) -> int:
-        """Delete messages that ended longer ago than `age_ms`, all in one transaction; returns how many.
+        """Delete readable messages that ended longer ago than `age_ms`, all in one transaction; returns how many.
 
         `limit`: the maximum number, oldest rows first, to hold the write lock only briefly. Raises `UsageError` for an
         invalid limit, and for an age that is not finite or not more than 0; then nothing is deleted.
@@ -263,14 +260,20 @@ class MessageQueue:
             raise UsageError(f"limit must be a whole number and at least 1, not {limit!r}")
         # No row can be older than this, and SQLite could not store a larger number. Times are whole, an age may not be.
         ended_before = math.ceil(max(self._now() - age, EARLIEST_MS))
-        where = f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ?)"  # noqa: S608 - literals
+        where = f"insertion IN (SELECT insertion FROM message_outbox WHERE {_ENDED_SQL} ORDER BY insertion LIMIT ? OFFSET ?)"  # noqa: S608, E501 - literals
+        pruned = skipped = 0
         with self._database.transaction() as transaction:
             # In a batch a later call may queue the same id again, and a failed COMMIT is settled by whole rows.
-            table = MESSAGES if transaction.is_joined else _KEYS
-            rows = transaction.select(table, where, (ended_before, min(limit, _ALL) if limit else -1))
-            for row in rows:
-                transaction.delete(table, row[table.key_index])
-        return len(rows)
+            table: RecordTable[Any] = MESSAGES if transaction.is_joined else _ENDED
+            while True:
+                most = min(limit, _ALL) - pruned if limit else -1
+                rows = transaction.select(table, where, (ended_before, most, skipped))
+                readable = [message.id for message in table.decode_all(rows)[0]]
+                for message_id in readable:
+                    transaction.delete(table, message_id)
+                pruned, skipped = pruned + len(readable), skipped + len(rows) - len(readable)
+                if len(readable) == len(rows):
+                    return pruned
 
     def _prune_age(self, age_ms: float) -> float:
         """The age, if it is valid."""

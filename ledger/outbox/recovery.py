@@ -28,7 +28,7 @@ from tornpage.ledger.outbox import rules
 from tornpage.ledger.outbox.messages import MESSAGES, WAITING, Envelope, Message, Waiting
 from tornpage.ledger.outbox.queue import PENDING_SQL, MessageQueue, MessageResult, log
 from tornpage.ledger.rules.values import optional_time_ms
-from tornpage.ledger.workers import Worker
+from tornpage.ledger.workers import Worker, checked_worker_id
 
 
 class DeliveryFailed(Exception):  # noqa: N818 - it names what happened, as the ledger's own exceptions do
@@ -96,6 +96,8 @@ class RecoveringQueue(MessageQueue):
         for an invalid span, and `StoreError`; messages acknowledged before the error stay delivered.
         """
         self._refuse_in_batch("recover")
+        if worker_id is not None:
+            checked_worker_id(worker_id)
         budget = _Budget(self._clock, rules.duration_ms("budget_ms", budget_ms, zero_allowed=True))
         limit = optional_time_ms("cutoff", cutoff)
         expired = self._expire_old(rules.duration_ms("max_age_ms", max_age_ms))

@@ -2,7 +2,8 @@
 
 Saving writes a temporary file beside it, syncs it, renames it over the old one and syncs the directory, so that a
 crash leaves the old file or the new one. The file is 0600 and holds the format's version and the records. A record
-that can't be read is quarantined; it is kept in the file by later saves, a task with its delivery state.
+that can't be read is quarantined; it is kept in the file by later saves, a task with its delivery state. Of several
+records with one id none can be read: nothing tells which of them holds.
 
 Not covered: several processes writing to one file; the last one wins.
 """
@@ -10,6 +11,7 @@ Not covered: several processes writing to one file; the last one wins.
 import contextlib
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,9 +118,9 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _task_of(state: Any) -> str | None:
-    """The task of a record that can't be read; None if that isn't known."""
-    task_id = state.get("task_id") if isinstance(state, dict) else None
+def _task_of(record: Any) -> str | None:
+    """The task of a record as it was decoded; None if that isn't known."""
+    task_id = record.get("task_id") if isinstance(record, dict) else None
     return task_id if isinstance(task_id, str) else None
 
 
@@ -126,8 +128,11 @@ def _records(raw: list[Any], record: type[Any], table: str) -> tuple[list[Any], 
     good: list[Any] = []
     bad: list[Any] = []
     reasons: list[Quarantined] = []
+    places = Counter(map(_task_of, raw))
     for one in raw:
         try:
+            if (task_id := _task_of(one)) is not None and places[task_id] > 1:
+                raise msgspec.ValidationError(f"its id stands in the file {places[task_id]} times")
             found = msgspec.convert(one, record)
             refuse_deep(getattr(found, "requester_origin", None))
             good.append(found)

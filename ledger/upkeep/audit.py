@@ -77,6 +77,8 @@ class AuditedTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
     runtime: Runtime | None = None
     scope_kind: ScopeKind | None = None
     terminal_outcome: TerminalOutcome | None = None
+    owner_key: str = ""
+    run_id: str | None = None
 
     @classmethod
     def of(cls, task: Task) -> "AuditedTask":

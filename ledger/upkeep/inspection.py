@@ -33,12 +33,14 @@ from tornpage.ledger.disk.connections import (
     bare_connection,
     close_quietly,
     in_transaction,
+    refuse_timeout,
     require_sqlite,
 )
-from tornpage.ledger.disk.rows import TASKS, Quarantined, Row, fetch
+from tornpage.ledger.disk.rows import TASKS, Quarantined, Row, fetch, refuse_padded
 from tornpage.ledger.disk.schema import SCHEMA_VERSION, read_version
 from tornpage.ledger.errors import from_sqlite, is_database_error
 from tornpage.ledger.records import Runtime, Task
+from tornpage.ledger.rules.times import ordered
 from tornpage.ledger.runs import RUNS
 from tornpage.ledger.stores.store import Backend
 from tornpage.ledger.upkeep.audit import AuditedTask
@@ -130,14 +132,17 @@ class PlainSource:
         """Visit every task of one snapshot."""
         with self._backend.lock:
             backend = self._backend
-            snapshot = backend.load_raw() if isinstance(backend, PlainBackend) else backend.load()[1]
+            snapshot = backend.seen() if isinstance(backend, PlainBackend) else backend.load()[1]
             for task in snapshot.tasks.values():
                 visit(AuditedTask.of(task))
         return tuple(snapshot.quarantined)
 
     def task(self, task_id: str) -> Task | None:
         """One task whole, times in order."""
-        return self._backend.load()[1].tasks.get(task_id)
+        with self._backend.lock:
+            backend = self._backend
+            tasks = (backend.seen() if isinstance(backend, PlainBackend) else backend.load()[1]).tasks
+        return ordered(tasks[task_id]) if task_id in tasks else None
 
     def workers(self, task_id: str | None = None) -> Mapping[str, Sequence[str]]:  # noqa: ARG002 - the protocol's.
         """Nothing: run history is kept in SQLite only."""
@@ -221,6 +226,7 @@ def read_only(
 
     Raises `StoreError` as opening a ledger does; creates, migrates and changes nothing.
     """
+    refuse_timeout(busy_timeout_ms)
     require_sqlite()
     path = files.existing(state_dir, newest_schema=SCHEMA_VERSION)
     if path is None:
@@ -262,7 +268,7 @@ def _chunks(connection: Any) -> Iterator[list[Row]]:
 
 def _readable(rows: list[Row], quarantined: list[Quarantined]) -> Sequence[AuditedTask]:
     try:
-        return msgspec.convert(rows, list[AuditedTask])
+        return [_kept(task) for task in msgspec.convert(rows, list[AuditedTask])]
     except msgspec.ValidationError:
         return list(_one_by_one(rows, quarantined))
 
@@ -270,6 +276,11 @@ def _readable(rows: list[Row], quarantined: list[Quarantined]) -> Sequence[Audit
 def _one_by_one(rows: list[Row], quarantined: list[Quarantined]) -> Iterator[AuditedTask]:
     for row in rows:
         try:
-            yield msgspec.convert(row, AuditedTask)
+            yield _kept(msgspec.convert(row, AuditedTask))
         except msgspec.ValidationError as error:
             quarantined.append(Quarantined(TASKS.name, str(row[0]), str(error)))
+
+
+def _kept(task: AuditedTask) -> AuditedTask:
+    refuse_padded(task.owner_key, task.run_id)
+    return task

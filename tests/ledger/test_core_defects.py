@@ -397,7 +397,7 @@ def test_what_is_logged_about_a_fault_keeps_no_exception_alive(bench, kept, erro
     with pytest.raises(StoreError):
         opened.tasks.start(task.task_id)
     bench.faults.heal()
-    bench.faults.fail("UPDATE ledger_fence", remembered)
+    bench.faults.fail("INSERT INTO ledger_fence", remembered)
     opened.tasks.list()
     bench.faults.heal()
     bench.faults.fail("PRAGMA wal_checkpoint", remembered, times=2)

@@ -292,7 +292,7 @@ def test_a_commit_that_can_only_be_adopted_is_told_after_the_restore_and_with_wh
     recorder = bench.recorder()
     opened.tasks.observe(recorder)
     bench.faults.fail("COMMIT", when="after")
-    bench.faults.fail("UPDATE ledger_fence", times=5)
+    bench.faults.fail("INSERT INTO ledger_fence", times=5)
     with pytest.raises(StoreError) as raised, opened.batch():
         opened.tasks.finish(task.task_id, "succeeded")
     assert raised.value.outcome == "unknown"
@@ -323,7 +323,7 @@ def test_what_an_observer_causes_comes_after_the_whole_unit(bench, fault):
             first, second = made(opened), made(opened)
     else:
         bench.faults.fail("COMMIT", when="after")
-        bench.faults.fail("UPDATE ledger_fence", times=5)
+        bench.faults.fail("INSERT INTO ledger_fence", times=5)
         with pytest.raises(StoreError) as raised, opened.batch():
             first, second = made(opened), made(opened)
         assert raised.value.outcome == "unknown"
@@ -433,6 +433,8 @@ def test_a_create_takes_a_request_or_fields_and_not_both(bench):
     request = ledger.NewTask(runtime=Runtime.CLI, task="water", owner_key="owner")
     with pytest.raises(UsageError, match="not both"):
         opened.tasks.create(request, label="lost without a word")
+    with pytest.raises(UsageError, match="must be a NewTask"):
+        opened.tasks.create({"runtime": "cli", "task": "water", "owner_key": "owner"})
     assert opened.tasks.create(request).task == "water"
 
 

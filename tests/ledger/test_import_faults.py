@@ -142,7 +142,7 @@ def test_a_commit_of_which_nobody_knows_keeps_the_file_and_the_next_import_settl
     bench.faults.fail("COMMIT")
     # The rows can't be read again and no fence can be laid.
     bench.faults.fail("CONNECT", times=2)
-    bench.faults.fail("UPDATE ledger_fence", times=2)
+    bench.faults.fail("INSERT INTO ledger_fence", times=2)
     with pytest.raises(ledger.StoreError) as caught:
         outbox.import_legacy(QUEUE)
     assert (caught.value.outcome, names()) == ("unknown", ["m.json"])
@@ -154,7 +154,7 @@ def test_a_commit_of_which_nobody_knows_keeps_the_file_and_the_next_import_settl
 def test_a_file_stays_while_a_crash_could_still_lose_its_row(fake, outbox, bench):
     put(fake)
     bench.faults.fail("COMMIT", when="after")
-    bench.faults.fail("UPDATE ledger_fence", times=5)
+    bench.faults.fail("INSERT INTO ledger_fence", times=5)
     for _ in range(2):
         # The second time the row shows, but nothing has secured it.
         with pytest.raises(ledger.StoreError) as caught:

@@ -34,6 +34,7 @@ from tornpage.ledger import (
     UsageError,
 )
 from tornpage.ledger.disk.rows import DELIVERIES, TASKS
+from tornpage.ledger.upkeep.upkeep import audit_file, preview_file
 
 
 def mode_of(path: Path) -> int:
@@ -111,6 +112,24 @@ def test_a_file_whose_permissions_the_disk_fails_to_tell_is_a_store_error(bench,
     monkeypatch.setattr(Path, "lstat", fail)
     with pytest.raises(StoreUnavailable, match="Input/output error"):
         bench.open()
+
+
+@pytest.mark.parametrize("odd", [-1, 2**31, 2**40, 1.5, True, "5", None])
+def test_a_time_that_sqlite_can_not_wait_is_refused_and_nothing_is_made(bench, odd):
+    for opening in (Ledger.open, audit_file, preview_file):
+        with pytest.raises(UsageError, match="busy_timeout_ms must be a whole number"):
+            opening(bench.state_dir, busy_timeout_ms=odd)
+    assert not bench.state_dir.exists()
+
+
+def test_the_longest_time_that_sqlite_can_wait_is_passed_on(tmp_path):
+    with Ledger.open(tmp_path, busy_timeout_ms=2**31 - 1) as opened:
+        assert opened.database.connection.execute("PRAGMA busy_timeout").fetchall() == [(2**31 - 1,)]
+
+
+def test_what_is_no_name_of_a_directory_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="can't be the name of a directory"):
+        Ledger.open(f"{tmp_path}/a\0b")
 
 
 def test_a_side_file_that_vanishes_before_its_chmod_is_no_error(bench, monkeypatch):

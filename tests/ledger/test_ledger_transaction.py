@@ -24,7 +24,7 @@ from tornpage.ledger import (
     UsageError,
 )
 
-FORGET_FENCE = "UPDATE ledger_fence"
+FORGET_FENCE = "INSERT INTO ledger_fence"
 
 
 def made(ledger, **fields):

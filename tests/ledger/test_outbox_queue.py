@@ -164,7 +164,7 @@ def test_another_store_has_no_outbox_and_memory_has_one(tmp_path):
 
 def test_a_key_is_not_called_known_while_a_crash_could_still_lose_its_row(bench, outbox):
     bench.faults.fail("COMMIT", when="after")
-    bench.faults.fail("UPDATE ledger_fence", times=5)
+    bench.faults.fail("INSERT INTO ledger_fence", times=5)
     with pytest.raises(ledger.StoreError) as caught:
         queued(outbox, idempotency_key="key")
     assert caught.value.outcome == "unknown"

@@ -225,7 +225,7 @@ def test_whichever_statement_fails_all_are_flagged_or_none(bench, hold, when, jo
 def test_where_the_commit_is_unclear_the_error_says_so_and_the_next_pass_settles_it(scene, bench, error_of):
     # COMMIT fails without having happened, and neither can the fence be laid.
     bench.faults.fail("COMMIT", lambda: error_of("IOERR_WRITE"), instead="ROLLBACK")
-    bench.faults.fail("UPDATE ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
+    bench.faults.fail("INSERT INTO ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
     with pytest.raises(StoreError) as raised:
         scene.recover()
     assert raised.value.outcome == "unknown"
@@ -236,7 +236,7 @@ def test_where_the_commit_is_unclear_the_error_says_so_and_the_next_pass_settles
 def test_a_pass_that_cannot_secure_what_it_rests_on_names_what_the_disk_said(scene, bench, error_of):
     """The COMMIT happened and raised; the next pass finds nothing to write, and the fence still can't be laid."""
     bench.faults.fail("COMMIT", lambda: error_of("IOERR_FSYNC"), instead="COMMIT")
-    bench.faults.fail("UPDATE ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
+    bench.faults.fail("INSERT INTO ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
     with pytest.raises(StoreError):
         scene.recover()
     with pytest.raises(StoreError, match="can't be secured yet") as raised:
@@ -252,7 +252,7 @@ def test_where_the_commit_is_unclear_the_lines_are_those_of_the_rows_that_are_th
 ):
     """No later pass would flag those rows again, so nobody else would ever say it."""
     bench.faults.fail("COMMIT", lambda: error_of("IOERR_FSYNC"), instead="COMMIT" if happened else "ROLLBACK")
-    bench.faults.fail("UPDATE ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
+    bench.faults.fail("INSERT INTO ledger_fence", lambda: error_of("IOERR_WRITE"), times=10)
     with pytest.raises(StoreError) as raised:
         scene.recover()
     assert raised.value.outcome == "unknown"

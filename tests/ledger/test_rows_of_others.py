@@ -10,7 +10,7 @@ from tornpage.ledger import Ledger, Snapshot, Status, StoreError, UsageError
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.records import LATEST_MS
-from tornpage.ledger.stores import JsonSnapshotStore, SqliteStore
+from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
 
 MAXIMUM = 2**63 - 1
 BASIC = {"runtime": "cli", "owner_key": "me", "task": "work"}
@@ -227,3 +227,83 @@ def test_an_invalid_origin_is_refused_before_a_row_is_read(opened, tmp_path):
     with pytest.raises(UsageError, match="requester_origin"):
         opened.tasks.create(**BASIC, run_id="r", requester_origin=float("nan"))
     assert opened.tasks.list()[0].status is Status.QUEUED
+
+
+NO_UTF8 = "CAST(x'ff61' AS TEXT)"
+
+
+def test_a_session_whose_id_is_no_utf8_becomes_invalid_with_its_run(opened, tmp_path):
+    worker, task = opened.workers.hold(), opened.tasks.create(**BASIC).task_id
+    run = opened.history.start(task, worker_id=worker.id)
+    opened.history.open_session(run.id, "s")
+    write(tmp_path / "state", f"UPDATE agent_sessions SET session_id = {NO_UTF8}")
+    opened.history.finish(run.id, "interrupted")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "ledger.sqlite")) as connection:
+        assert connection.execute("SELECT valid FROM agent_sessions").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("wrong", [f"id = {NO_UTF8}", "last_attempt_at = 'soon'", "target = x'61'"])
+def test_pruning_leaves_the_ended_messages_that_can_not_be_read_and_ends(tmp_path, wrong):
+    times = iter(range(10**12, 10**13, 1_000))
+    with Ledger.open(tmp_path / "state", clock=lambda: next(times)) as ledger:
+        made = [ledger.outbox.enqueue(channel="mail", target="you", payload=1).id for _ in range(4)]
+        for one in made:
+            ledger.outbox.ack(one)
+        write(tmp_path / "state", f"UPDATE message_outbox SET {wrong} WHERE id = ?", made[0])
+        # The oldest is none of the two.
+        assert [ledger.outbox.prune(1, limit=2), ledger.outbox.prune(1), ledger.outbox.prune(1)] == [2, 1, 0]
+        assert len(ledger.outbox.quarantined()) == 1
+
+
+def test_a_fence_is_a_commit_that_writes_although_somebody_has_deleted_its_row(opened, tmp_path):
+    write(tmp_path / "state", "DELETE FROM ledger_fence")
+    for count in (1, 2):
+        assert opened.database.lay_fence()
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / "ledger.sqlite")) as connection:
+            assert connection.execute("SELECT count FROM ledger_fence").fetchall() == [(count,)]
+
+
+def test_a_key_with_white_space_around_it_is_quarantined_as_the_schema_refuses_it(opened, tmp_path):
+    for column in ("owner_key", "run_id"):
+        task = opened.tasks.create(**BASIC, run_id="r", label=column).task_id
+        place = sqlite3.connect(tmp_path / "state" / "ledger.sqlite", isolation_level=None)
+        place.execute("PRAGMA ignore_check_constraints = ON")
+        place.execute(f"UPDATE tasks SET {column} = ' ' || {column} WHERE task_id = ?", (task,))
+        place.close()
+        assert task in [one.key for one in opened.tasks.quarantined()]
+        assert task in [one.key for one in opened.audit().quarantined]
+        with pytest.raises(Unreadable):
+            opened.tasks.cancel(task)
+    assert opened.tasks.list_for_owner("me") == opened.tasks.list_fresh_for_owner("me") == []
+
+
+@pytest.mark.parametrize("twice", ["tasks", "deliveries"])
+def test_of_two_records_with_one_id_in_a_json_snapshot_none_is_read_and_none_is_lost(tmp_path, twice):
+    path, names = tmp_path / "tasks.json", ["b", "a"]
+    with Ledger.open(store=JsonSnapshotStore(path), new_id=names.pop) as ledger:
+        for _ in range(2):
+            ledger.tasks.create(**BASIC, requester_origin=1)
+    document = json.loads(path.read_text())
+    field = "task" if twice == "tasks" else "requester_origin"
+    document[twice].append({**document[twice][0], field: "other work"})
+    path.write_text(json.dumps(document))
+    with Ledger.open(store=JsonSnapshotStore(path), new_id=lambda: "c") as ledger:
+        assert [one.key for one in ledger.tasks.quarantined()] == ["a", "a"]
+        with pytest.raises(Unreadable):
+            ledger.tasks.set_delivery_state("a", last_notified_event_at=5)
+        ledger.tasks.create(**BASIC)
+    left = json.loads(path.read_text())
+    kept, written = ([one[field] for one in each[twice] if one["task_id"] == "a"] for each in (left, document))
+    assert kept == written
+
+
+def test_a_fresh_read_in_a_batch_sees_its_changes_on_each_store(tmp_path):
+    for store in (None, MemoryStore(), JsonSnapshotStore(tmp_path / "tasks.json")):
+        with Ledger.open(tmp_path / "state", store=store, clock=lambda: 10**12) as ledger:
+            old = ledger.tasks.create(**BASIC).task_id
+            with ledger.batch():
+                ledger.tasks.create(**BASIC, status="failed")
+                ledger.tasks.delete(old)
+                assert ledger.tasks.list_fresh_for_owner("me") == ledger.tasks.list_for_owner("me")
+                assert len(ledger.tasks.list_fresh_for_owner("me")) == 1
+                assert ledger.audit().count == 0

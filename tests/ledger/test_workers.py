@@ -207,10 +207,17 @@ def test_a_symbolic_link_proves_no_death(workers, tmp_path):
     assert workers.is_alive("w2")
 
 
-@pytest.mark.parametrize("worker_id", ["", "../w1", "a/b", ".hidden", "a b", "a\nb", "é", "x" * 129, "a\0b", 7, None])
-def test_an_id_that_is_no_file_name_is_never_alive_and_cannot_be_held(workers, worker_id):
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize(
+    "worker_id", ["", "../w1", "a/b", ".hidden", "a b", "a\nb", "é", "x" * 129, "a\0b", "\ud800", 7, [], None]
+)
+def test_an_id_that_is_no_file_name_is_never_alive_and_cannot_be_held(workers, worker_id, in_memory):
+    workers = Workers(None, new_id=lambda: "w2") if in_memory else workers
     workers.hold("w1")
     assert not workers.is_alive(worker_id)
+    for end in (workers.release, workers.retire):
+        with pytest.raises(NotFound):
+            end(worker_id)
     if worker_id is not None:
         with pytest.raises(UsageError, match="worker_id must be 1 to 128"):
             workers.hold(worker_id)

@@ -77,7 +77,6 @@ _EQUIVALENT: Final[Mapping[str, tuple[str, ...]]] = {
     "A transaction that changes nothing is all that it costs to look for old messages where there are none.": (
         "drop-where-guard:ledger/outbox/recovery.py:RecoveringQueue._expire_old:1",
     ),
-    "The table has one row, which a CHECK holds to that key.": ("drop-where-guard:ledger/disk/schema.py:module:1",),
     "Every caller has restored before, so there is nothing left to do here.": (f"drop-reread:{_ENGINE}.view:1",),
     "All of it is done with the lock held and told only at the end of the unit, when memory has everything.": (
         f"observer-before-commit:{_ENGINE}.settled:2",

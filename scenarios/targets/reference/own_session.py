@@ -257,10 +257,10 @@ class OwnSession:
         finally:
             self._workers.booting = False
 
-    def _do_outbox_recover(self, cutoff: int | None, **limits: Any) -> Any:
-        worker_id = f"pass-{self._environment.now_ms}"
+    def _do_outbox_recover(self, cutoff: int | None, **how: Any) -> Any:
+        how = {"worker_id": f"pass-{self._environment.now_ms}", **how}
         try:
-            return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, worker_id=worker_id, **limits)
+            return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, **how)
         except ReceiverExits:
             return "it ended"
 

@@ -382,7 +382,9 @@ class _Case:
         if self._mirror.wrong or [one.progress_summary for one in self._mirror.tasks.values()] != self._texts():
             return f"observers were notified of other changes than there were: {self._mirror.wrong}"
         unsynced = [
-            level for last, level in self._driver.commits if last.startswith("UPDATE ledger_fence") and level < _FULL
+            level
+            for last, level in self._driver.commits
+            if last.startswith("INSERT INTO ledger_fence") and level < _FULL
         ]
         return "a fence was committed without a sync" if unsynced else ""
 

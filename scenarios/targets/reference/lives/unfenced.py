@@ -19,7 +19,7 @@ from tornpage.scenarios.targets.reference.compared.told import Told, recovery_li
 from tornpage.scenarios.targets.reference.lives.failing_driver import Driver
 from tornpage.scenarios.targets.reference.lives.openings import place
 
-_FENCE: Final = "UPDATE ledger_fence"
+_FENCE: Final = "INSERT INTO ledger_fence"
 
 
 def unfenced(home: Path, clock: Callable[[], int], *, journal_mode: str) -> list[str]:

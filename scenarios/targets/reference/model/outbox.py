@@ -13,6 +13,7 @@ from tornpage.scenarios.targets.reference.model.values import (
     Text,
     a_span,
     a_time,
+    a_worker_id,
     an_id,
     as_json,
     given,
@@ -215,12 +216,15 @@ def recover(
     cutoff: Any = None,
     budget_ms: Any = 60_000,
     max_age_ms: Any = 30 * _MINUTE_MS,
+    worker_id: Any = None,
 ) -> Outcome:
     """§5, recover: expire what is too old, then due rows by queued_at; one that isn't due never stops the pass.
 
     The clock advances while a receiver works; beyond the budget the rest stays unchanged. A clock that jumps back uses
     none of it. All unreadable rows are counted, so a script damages only rows that are due.
     """
+    if worker_id is not None:
+        a_worker_id(worker_id)
     budget, limit, oldest = a_span(budget_ms, zero=True), a_time(cutoff), a_span(max_age_ms)
     counts = dict.fromkeys(
         ("recovered", "failed", "expired", "deferred", "over_budget", "skipped_cutoff", "leased", "unreadable"), 0

@@ -291,6 +291,8 @@ def delete(_world: World, state: State, task_id: Any) -> Outcome:
 def cancel(world: World, state: State, task_id: Any) -> Outcome:
     """§2: calls the control hook first (cli: record only); the result says found, cancelled, reason, task."""
     task = state.task.get(an_id(task_id))
+    if task_id in state.unreadable.get("tasks", ()):
+        raise Refusal("Unreadable")
     if task is None:
         return Outcome(state, _cancelled(None, found=False))
     agrees = task["runtime"] == "cli" or world.controls.get(task["runtime"]) == "agrees"

@@ -39,6 +39,7 @@ def spoiled_rows() -> Iterator[Action]:
         yield create(f"t{number}")
         yield call("tasks.get", task_id=f"t{number}")
         yield call("tasks.quarantined")
+        yield call("tasks.cancel", task_id=f"t{number}")
         yield call("tasks.mark_running_by_run", run_id="r")
         yield call("tasks.list")
         yield call("audit", later_ms=DAY_MS)

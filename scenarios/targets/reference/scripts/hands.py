@@ -146,4 +146,52 @@ def deep_values() -> Iterator[Action]:
         yield call("history.finish", run_id=name, status="success", artifacts=[1])
 
 
-SCRIPTS: Final = (dead_senders, odd_payloads, far_times, deep_values)
+def padded_keys() -> Iterator[Action]:
+    """Keys with white space around them, which the schema refuses: memory and the rows have to agree on them."""
+    for number, (column, value) in enumerate((("owner_key", " x"), ("run_id", "r\u3000"), ("owner_key", "x\n"))):
+        name = f"t{number}"
+        yield create(name, owner_key="x", run_id="r", task=name)
+        yield create(f"{name} after", owner_key="x")
+        yield from _written("tasks", name, **{column: value})
+        yield from (
+            call("tasks.list_for_owner", owner_key="x"), call("tasks.list_fresh_for_owner", owner_key="x"),
+            call("tasks.list_by_run", run_id="r"), call("tasks.mark_running_by_run", run_id="r"),
+            call("tasks.quarantined"), call("audit"), call("tasks.cancel", task_id=name),
+            call("tasks.delete", task_id=name), create(f"{name} again", owner_key="x", run_id="r", task=name),
+        )  # fmt: skip
+
+
+def unreadable_messages() -> Iterator[Action]:
+    """Ended messages that can't be read: they stay when others are pruned, and count as none of them."""
+    columns: tuple[tuple[str, Any], ...] = (
+        ("error_class", "odd"), ("last_attempt_at", "soon"), ("channel", {"hex": "61ff"}), ("attempt_count", -1),
+    )  # fmt: skip
+    for number, (column, value) in enumerate(columns):
+        for name in ("bad", "good", "better"):
+            yield enqueue(f"{name}{number}")
+            yield call("outbox.ack", message_id=f"{name}{number}")
+        yield from _written("message_outbox", f"bad{number}", **{column: value})
+        for limit in (1, None):
+            yield call("outbox.prune", age_ms=1, later_ms=DAY_MS, limit=limit)
+            yield call("outbox.read")
+
+
+def negative_attempts() -> Iterator[Action]:
+    """Fewer attempts than none: such a message alone can't be read."""
+    for attempts in (-1, -2, -9):
+        name = f"m{attempts}"
+        yield enqueue(name)
+        yield from _written("message_outbox", name, attempt_count=attempts)
+        yield call("outbox.fail", message_id=name, **FAIL)
+        yield call("outbox.recover", cutoff=None)
+
+
+SCRIPTS: Final = (
+    padded_keys,
+    unreadable_messages,
+    negative_attempts,
+    dead_senders,
+    odd_payloads,
+    far_times,
+    deep_values,
+)

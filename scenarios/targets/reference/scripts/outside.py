@@ -158,6 +158,8 @@ def other_stores() -> Iterator[Action]:
         call("tasks.list_fresh_for_owner", owner_key="nobody"), call("tasks.get_delivery", task_id="b"),
         batch(create("c", owner_key="x"), call("tasks.finish", task_id="b", status="failed"), call("tasks.list")),
         batch(create("d"), call("tasks.start", task_id="nobody")), batch(call("tasks.get", task_id="a")),
+        batch(create("d"), call("tasks.list_fresh_for_owner", owner_key="main"), call("audit")),
+        batch(call("tasks.delete", task_id="d"), call("tasks.list_fresh_for_owner", owner_key="main")),
         batch(create("d"), call("tasks.start", task_id="a")), batch(call("tasks.get", task_id="a"), create("a")),
         create("e", status="succeeded", ended_at=5, requester_origin=1), create("f", status="lost", ended_at=7),
         call("audit"), call("maintenance"), call("tasks.delete", task_id="b"), call("tasks.delete", task_id="c"),
@@ -273,6 +275,10 @@ def snapshots() -> Iterator[Action]:
     for odd in odds:
         yield call("open.snapshot", document={**whole, "deliveries": [state, odd]})
     yield call("open.snapshot", document={**whole, "tasks": [5, None, other]})
+    # One id twice: nothing tells which of the two holds.
+    for twice in ([task, task, other], [task, other, {**task, "task": "play"}], [{**task, "status": "paused"}, task]):
+        yield call("open.snapshot", document={**whole, "tasks": twice})
+    yield call("open.snapshot", document={**whole, "deliveries": [state, {"task_id": "b"}, {"task_id": "a"}]})
     for errno in (1, 5, 13, 28, 30, 122):
         yield call("open.snapshot", document=whole, errno=errno)
     for document in ("", "{", "[]", "5", {"version": 1}, {**whole, "version": 2}, {**whole, "version": "1"},

@@ -51,9 +51,15 @@ def is_readable(kind: str, row: Mapping[str, Any]) -> bool:
             return False
         if name not in _OTHERS and not isinstance(value, str):
             return False
-        if name in _JSON and not _is_json(value):
+        if (name in _JSON and not _is_json(value)) or _is_refused(kind, name, value):
             return False
     return row.get("valid", 0) in (0, 1)
+
+
+def _is_refused(kind: str, name: str, value: Any) -> bool:
+    """Not in the specification: a padded key, by which no query finds its row, and a negative number of attempts."""
+    is_padded = kind == "task" and name in ("owner_key", "run_id") and value.strip() != value
+    return is_padded or (name == "attempt_count" and value < 0)
 
 
 def _is_time(value: int) -> bool:

@@ -1,7 +1,7 @@
 """Other stores (§2, store interface): whatever methods a store offers, the ledger on it answers the same."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -194,13 +194,18 @@ def snapshot(world: World, state: State, *, document: Any, errno: int = 0) -> Ou
 _TIMES: Final = ("created_at", "started_at", "ended_at", "last_event_at")
 
 
-def _parted(kind: str, table: str, records: Iterable[Any]) -> tuple[list[str], list[list[str]]]:
-    """The names of the readable ones, and the table and name of the others."""
+def _parted(kind: str, table: str, records: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
+    """The names of the readable ones, and the table and name of the others.
+
+    Not in the specification: of several with one id none is readable, since nothing tells which of them holds.
+    """
     good, bad = [], []
+    ids = [one.get("task_id") for one in records if isinstance(one, Mapping)]
     for one in records:
         names = set(one) if isinstance(one, Mapping) else set()
         needed, all_of_them = set(_NEEDED[kind]), {*_NEEDED[kind], *_OPTIONAL[kind]}
-        is_whole = needed <= names <= all_of_them and all(one[name] is not None for name in needed)
+        is_alone = isinstance(one, Mapping) and ids.count(one.get("task_id")) == 1
+        is_whole = is_alone and needed <= names <= all_of_them and all(one[name] is not None for name in needed)
         if is_whole and is_readable(kind, {**dict.fromkeys(_OPTIONAL[kind]), **_as_text(one)}):
             good.append(one["task_id"])
         else:
@@ -209,6 +214,7 @@ def _parted(kind: str, table: str, records: Iterable[Any]) -> tuple[list[str], l
 
 
 def _as_text(record: Mapping[str, Any]) -> dict[str, Any]:
-    """As a row has it: JSON is a text there."""
+    """As a row has it: JSON is a text there, and its keys have no white space around them."""
     origin = record.get("requester_origin")
-    return {**record, **({} if origin is None else {"requester_origin": json.dumps(origin)})}
+    keys = {name: record[name].strip() for name in ("owner_key", "run_id") if isinstance(record.get(name), str)}
+    return {**record, **keys, **({} if origin is None else {"requester_origin": json.dumps(origin)})}
