@@ -148,6 +148,11 @@ def test_a_rare_fault_gives_way_to_an_ordinary_one() -> None:
     steps = (Arm("shmlock@3=IOERR_SHMLOCK"), call("c"))
     fails = lambda story: bool(armed(story)) and "c" in called(story)  # noqa: E731
     assert shortest(steps, fails) == (Arm("write@1=FULL"), call("c"))
+    # What it needs comes before: a later write, and else the same operation with its most ordinary effect.
+    fifth = lambda story: fails(story) and ("write@5=" in armed(story) or "@6=" in armed(story))  # noqa: E731
+    assert shortest((Arm("read:db@6=IOERR_CORRUPTFS"), call("c")), fifth) == (Arm("write@5=FULL"), call("c"))
+    sixth = lambda story: fails(story) and "read" in armed(story) and "@6=" in armed(story)  # noqa: E731
+    assert shortest((Arm("read:db@6=IOERR_CORRUPTFS"), call("c")), sixth) == (Arm("read:db@6=IOERR_READ"), call("c"))
 
 
 def test_a_step_keeps_its_minute_only_where_that_is_needed() -> None:

@@ -12,6 +12,7 @@ from seeds import first_of
 from tornpage import Action, Configuration, SimpleTarget, faults
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.sweep import Sweep
@@ -167,6 +168,51 @@ def test_a_lock_that_a_caller_has_left_is_a_finding_of_two_callers(name: str) ->
     assert recorder.vacuous == []
     assert bool(messages) == (name == "LeavesItOpenTarget")
     assert not messages or any("after both calls a fresh reader fails: OperationalError" in one for one in messages)
+
+
+class CommitsAtItsEnd(Shelf):
+    """A read that writes leaves its transaction open, and its connection too where the COMMIT of `close` is refused."""
+
+    def __init__(self, path: Path, *, tidies: bool) -> None:
+        super().__init__(path, tidies=tidies)
+        self.db.execute("PRAGMA busy_timeout = 0")
+
+    def seen(self, name: str) -> list[Any]:
+        with self.db if self.tidies else contextlib.nullcontext():
+            self.db.execute("UPDATE shelf SET n = n WHERE name = ?", (name,))
+        return self.db.execute("SELECT n FROM shelf WHERE name = ?", (name,)).fetchall()
+
+    def close(self) -> None:
+        self.db.commit()
+        self.db.close()
+
+
+class CommitsAtItsEndTarget(ShelfTarget):
+    calls = (Action("put", {"name": "a", "n": 1}), Action("seen", {"name": "a"}))
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Shelf:
+        return CommitsAtItsEnd(path, tidies=self.tidies)
+
+    def view(self, store: Shelf) -> dict[str, int]:
+        return self.rows(store.db)
+
+
+class CommitsAtOnceTarget(CommitsAtItsEndTarget):
+    tidies = True
+
+
+@pytest.mark.parametrize("callers", ["threads", "processes"])
+@pytest.mark.parametrize("name", ["CommitsAtItsEndTarget", "CommitsAtOnceTarget"])
+def test_a_store_that_can_not_be_closed_keeps_no_lock_from_the_next_schedule(name: str, callers: Callers) -> None:
+    profile = Profile("test", 1, None, 0, 0, schedules=20)
+    target = find_or_import(f"test_open_transactions:{name}")
+    recorder = campaign.run(target, Plan(("interleave",), profile, report=None, callers=(callers,)))
+    messages = [one.finding.message for one in recorder.findings]
+    assert recorder.vacuous == []
+    assert any("closing fails: OperationalError('database is locked'); a tr" in one for one in messages) == (
+        name == "CommitsAtItsEndTarget"
+    )
+    assert name == "CommitsAtItsEndTarget" or messages == []
 
 
 @pytest.mark.parametrize("texts", [str, bytes])

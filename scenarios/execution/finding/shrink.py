@@ -21,6 +21,7 @@ A search with a time limit ends this early: the scenario is then the shortest so
 Not covered: replacing a needed call by another one, and other kinds of crash (the crash search shrinks those itself).
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +54,8 @@ NO_FAULT: Final = "no fault is needed"
 _ORDINARY: Final = (
     ("write", "FULL"), ("write", "IOERR_WRITE"), ("sync", "IOERR_FSYNC"), ("read", "IOERR_READ"), ("lock", "BUSY"),
 )  # fmt: skip
+# At how many writes the most common fault is tried.
+_MOST_WRITES: Final = 8
 _ORDINARY_CALLS: Final = (("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("fdatasync", "EIO"), ("pread64", "EIO"))
 
 
@@ -281,6 +284,13 @@ def _more_ordinary(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
     for kind, effect in _ORDINARY[:rank]:
         for last in (1, None):
             yield faults.FaultPlan((faults.Fault(kind, effect, when=faults.When(1, last)),))
+        if kind == fault.kind:
+            yield faults.FaultPlan((dataclasses.replace(fault, effect=effect, timing="before"),))
+    kind, effect = _ORDINARY[0]
+    if rank:
+        # The first write may come before what the finding needs.
+        later = (faults.When(number, number) for number in range(2, _MOST_WRITES + 1))
+        yield from (faults.FaultPlan((faults.Fault(kind, effect, when=when),)) for when in later)
 
 
 def _more_ordinary_calls(fault: SyscallFault) -> Iterator[SyscallFault]:

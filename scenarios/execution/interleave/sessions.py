@@ -21,6 +21,9 @@ from tornpage.faults.contention.caller import Caller
 from tornpage.faults.contention.idle import Quiet
 from tornpage.faults.contention.schedule import Deadlock, alone
 from tornpage.faults.contention.turns import Ended, Event, Gate, Hung, Waiting
+from tornpage.faults.garbage import collect
+from tornpage.scenarios.execution.frames import forget_frames
+from tornpage.scenarios.execution.generic_checks.open_connections import of_any_open_transaction
 from tornpage.scenarios.execution.kill.supervisor import environment_for_children
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
@@ -100,10 +103,21 @@ def shown(trial: Trial) -> View:
 
 
 def closed(trial: Trial) -> None:
-    """Close the session; open files are checked when both are closed."""
-    session, trial.session = trial.session, None
-    if session is not None:
-        session.close()
+    """Close the session; raises `Violation`. Open files are checked when both are closed."""
+    try:
+        if trial.session is not None:
+            trial.session.close()
+    except Violation:
+        raise
+    except Exception as error:
+        still_open = of_any_open_transaction(trial.directory)
+        # A connection that stays open keeps its locks, which the next schedule would meet.
+        forget_frames(error)
+        trial.session = None
+        collect()
+        raise Violation("still-usable-after-the-fault", f"closing fails: {error!r}{still_open}") from error
+    finally:
+        trial.session = None
 
 
 class OnThread:
@@ -366,12 +380,7 @@ def both_closed(sessions: tuple[Session, Session], home: Path) -> None:
     """Close both; raises `Violation` if that fails, or leaves files open in this process."""
     first, second = sessions
     try:
-        try:
-            second.close()
-        finally:
-            first.close()
-    except (Violation, TargetError):
-        raise
-    except Exception as error:
-        raise Violation("still-usable-after-the-fault", f"closing fails: {error!r}") from error
+        second.close()
+    finally:
+        first.close()
     require_let_go(home)

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -108,10 +108,13 @@ def writes_later(end: str) -> str:
     return f"{_WRITES_LATER} `{end}`: let one method do both"
 
 
-def nothing_added(tried: Sequence[str], left_out: Mapping[str, str], changed: Sequence[str]) -> NotLearned:
-    """The calls that were tried, each with the reason why it did nothing; `changed` are those that changed a row."""
+def nothing_added(
+    tried: Sequence[str], left_out: Mapping[str, str], made: Sequence[str], reads: Collection[str]
+) -> NotLearned:
+    """The calls that were tried, each with the reason why it added nothing; those of `made` changed a row, or read."""
     told = [name for name, reason in left_out.items() if name in tried or reason == LEFT_ALONE]
-    reasons = {**dict.fromkeys(changed, "it changed a row, and added none"), **{name: left_out[name] for name in told}}
+    did = {name: "it only reads" if name in reads else "it changed a row, and added none" for name in made}
+    reasons = {**did, **{name: left_out[name] for name in told}}
     names = dict.fromkeys((*tried, *told))
     listed = ", ".join(f"{name} ({reasons[name]})" if name in reasons else name for name in names)
     return NotLearned(

@@ -101,6 +101,8 @@ class Played:
         self.fullest: dict[str, Table] = {}
         self.changes: dict[str, dict[str, bool]] = {}
         self.answers: dict[str, Any] = {}
+        # The calls that changed nothing and returned data.
+        self.reads = set[str]()
         self.held: dict[str, None] = {}
         self.left_out: dict[str, str] = {}
         # The field by which what a call returns says whether it has worked.
@@ -309,6 +311,7 @@ class Played:
             self.answers.setdefault(f"{name}()", None)
         # A read has an answer; a call without effect and answer may need other arguments.
         if is_data(returned):
+            self.reads.add(name)
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), 0)]
         return self._why_no_effect(name, method)
