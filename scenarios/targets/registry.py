@@ -114,10 +114,11 @@ def find_or_import(name: str) -> Target:
 
 
 def imported(module: str, attribute: str) -> Any:
-    """An attribute of a module, which may lie in the working directory; raises what the import raises."""
+    """An attribute of a module, "" for itself; it may lie in the working directory. Raises what the import raises."""
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return operator.attrgetter(attribute)(importlib.import_module(module))
+    found = importlib.import_module(module)
+    return operator.attrgetter(attribute)(found) if attribute else found
 
 
 def hint_for(error: Exception) -> str:

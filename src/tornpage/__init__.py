@@ -15,6 +15,7 @@ if os.environ.get("TORNPAGE_SQLITE"):
 if TYPE_CHECKING:
     from tornpage import faults, ledger
     from tornpage.scenarios.model.awaited import awaited
+    from tornpage.scenarios.model.functions import functions
     from tornpage.scenarios.model.judging.answers import NOT_COMPARED
     from tornpage.scenarios.model.judging.checks import CHECKS, Check, Violation
     from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Limit, Restart, Scenario
@@ -45,6 +46,7 @@ _MODULES: Final = {
         f"{_MODEL}.target",
     ),
     "awaited": f"{_MODEL}.awaited",
+    "functions": f"{_MODEL}.functions",
     "NOT_COMPARED": f"{_MODEL}.judging.answers",
     "SimpleTarget": f"{_MODEL}.simple_target",
     "Conformance": "tornpage.scenarios.pytest_plugin.conformance",
@@ -90,6 +92,7 @@ __all__ = [
     "Violation",
     "awaited",
     "faults",
+    "functions",
     "ledger",
     "require_holds",
 ]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.targets.registry import hint_for, imported
 
-_NAME = re.compile(r"[\w.]+:\w+")
+_NAME = re.compile(r"[\w.]+(?::\w+)?")
 
 
 @click.group()
@@ -24,7 +25,11 @@ def new() -> None:
 
 @new.command()
 @click.option(
-    "--from", "name", metavar="MODULE:CLASS", required=True, help="The store: a class, or a function that returns one."
+    "--from",
+    "name",
+    metavar="MODULE:CLASS",
+    required=True,
+    help="The store: a class, a function that returns one, or a module of plain functions.",
 )
 @click.option(
     "--out",
@@ -38,6 +43,7 @@ def target(name: str, out: Path | None) -> None:
     tornpage new target --from names:Names          names_target.py
     tornpage new target --from names:make           the same, with a function: def make(path): return Names(...)
     tornpage new target --from shop.db:Orders --out tests/orders_target.py
+    tornpage new target --from shop.notes           a store that is a module's plain functions
 
     The store is created in an empty directory and its public methods are called, without any fault, to find out which
     of them change its tables and which of its data matches them. The target meets the contract of view and rows; read
@@ -49,7 +55,7 @@ def target(name: str, out: Path | None) -> None:
     if not _NAME.fullmatch(name):
         raise click.UsageError(
             f"--from {name!r} is not MODULE:CLASS, such as names:Names, nor MODULE:FUNCTION, a function that takes a "
-            "path and returns a store, with the class method to call in it"
+            "path and returns a store, with the class method to call in it, nor MODULE, a module of plain functions"
         )
     module, _, attribute = name.partition(":")
     path = out or Path(f"{module.rpartition('.')[2]}_target.py")
@@ -70,14 +76,14 @@ def target(name: str, out: Path | None) -> None:
     click.echo(f"Next: tornpage sweep --target {_module_of(path)}:{written.name}")
 
 
-def _imported(module: str, attribute: str) -> Callable[..., Any]:
+def _imported(module: str, attribute: str) -> Callable[..., Any] | ModuleType:
     try:
-        found: Callable[..., Any] = imported(module, attribute)
+        found: Callable[..., Any] | ModuleType = imported(module, attribute)
     except Exception as error:
         # The user's module is imported, and may fail in any way.
         what = f"{type(error).__name__}: {error}{hint_for(error)}"
-        raise click.UsageError(f"cannot import {module}:{attribute}: {what}") from error
-    if not callable(found):
+        raise click.UsageError(f"cannot import {f'{module}:{attribute}'.rstrip(':')}: {what}") from error
+    if attribute and not callable(found):
         raise click.UsageError(
             f"{module}:{attribute} is a {type(found).__name__}; name the class, or a function that returns one"
         )

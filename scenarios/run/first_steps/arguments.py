@@ -9,10 +9,10 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from tornpage.scenarios.model.functions import PATHS
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
-from tornpage.scenarios.run.first_steps.values import BY_TYPE, another, distinct, is_made, made
+from tornpage.scenarios.run.first_steps.values import BY_TYPE, another, distinct, is_importable, is_made, made
 
-_PATHS: Final = ("path", "file", "filename", "db", "database", "uri", "url", "dsn", "dir", "directory", "folder")
 # Those that may also name a connection.
 _EITHER: Final = {"db", "database"}
 # Class methods that may make a store.
@@ -72,7 +72,7 @@ def _to_make(parameter: inspect.Parameter) -> Any:
 
 
 def _is_path(name: str) -> bool:
-    return any(part in _PATHS for part in name.lower().split("_"))
+    return any(part in PATHS for part in name.lower().split("_"))
 
 
 def _may_connect(parameter: inspect.Parameter) -> bool:
@@ -81,14 +81,15 @@ def _may_connect(parameter: inspect.Parameter) -> bool:
         return True
     if any(_name(wanted) in ("str", "Path", "PathLike") for wanted in _types(parameter.annotation)):
         return False
-    return all(part not in _PATHS or part in _EITHER for part in parameter.name.lower().split("_"))
+    return all(part not in PATHS or part in _EITHER for part in parameter.name.lower().split("_"))
 
 
 def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
     """Plain values for a parameter, the likeliest first; none if it needs an object."""
     for wanted in _types(parameter.annotation):
         if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
-            yield from ([one.value for one in wanted][:1] if issubclass(wanted, str) else ())
+            members = list(wanted) if is_importable(wanted) else []
+            yield from [one.value if issubclass(wanted, str) else one for one in members][:2]
         elif typing.get_origin(wanted) is typing.Literal:
             yield from typing.get_args(wanted)[:1]
         else:

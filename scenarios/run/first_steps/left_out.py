@@ -136,4 +136,4 @@ def _cure(reasons: Mapping[str, str], *, is_any_tried: bool) -> str:
         return "; to have one called all the same, name a function that returns a store with another name for it"
     if reasons:
         return "; a target needs a call that adds a row with a key of its own (its beat): write a target by hand"
-    return "" if is_any_tried else "; a store of functions needs a class whose methods call them"
+    return "" if is_any_tried else "; for a store of functions name their module alone: --from MODULE"

@@ -12,6 +12,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from tornpage.scenarios.run.first_steps.bounds import lowered_bound
 from tornpage.scenarios.run.first_steps.learned import choices_of, is_better
 from tornpage.scenarios.run.first_steps.left_out import EndedError, LockedOutError, NotLearned, nothing_added
 from tornpage.scenarios.run.first_steps.more_calls import mirrored, overwriting, second_keys, with_more
+from tornpage.scenarios.run.first_steps.of_functions import ways_to_use
 from tornpage.scenarios.run.first_steps.played import NO_DATABASE, Played
 from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
 from tornpage.scenarios.run.first_steps.tables import Table
@@ -90,7 +92,7 @@ class Observed(msgspec.Struct, frozen=True):
     openings: tuple[str, ...] = ()
 
 
-def observe(store: Callable[..., Any], directory: Path) -> Observed:
+def observe(store: Callable[..., Any] | ModuleType, directory: Path) -> Observed:
     """Play `store` below `directory`; raises `NotLearned`.
 
     Where another run has other data, it is played once more with the time and random values replaced.
@@ -107,9 +109,10 @@ def observe(store: Callable[..., Any], directory: Path) -> Observed:
     return observed
 
 
-def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool) -> Observed:
+def _observe(store: Callable[..., Any] | ModuleType, directory: Path, *, deterministic: bool) -> Observed:
     reasons = []
-    for number, make in enumerate(ways_to_make(store)):
+    ways = ways_to_use(store) if isinstance(store, ModuleType) else ways_to_make(store)
+    for number, make in enumerate(ways):
         first, second = directory / f"first-{number}", directory / f"second-{number}"
         try:
             discovered, found = _discovered(store, make, first, deterministic=deterministic)
@@ -163,7 +166,7 @@ def _observe(store: Callable[..., Any], directory: Path, *, deterministic: bool)
 
 
 def _discovered(
-    store: Callable[..., Any], make: str, directory: Path, *, deterministic: bool
+    store: Callable[..., Any] | ModuleType, make: str, directory: Path, *, deterministic: bool
 ) -> tuple[Played, list[tuple[Action, int]]]:
     """A store that was played, and the calls that were found; with better values where the rows say so."""
     first, found = _without_endings(store, make, directory, deterministic=deterministic)
@@ -178,7 +181,7 @@ def _discovered(
 
 
 def _without_endings(
-    store: Callable[..., Any], make: str, directory: Path, *, deterministic: bool
+    store: Callable[..., Any] | ModuleType, make: str, directory: Path, *, deterministic: bool
 ) -> tuple[Played, list[tuple[Action, int]]]:
     """The same with the first values, anew without each call that turns out to end the store."""
     ended = dict[str, str]()

@@ -9,6 +9,7 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final
 
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
+from tornpage.scenarios.model.functions import Functions, variables
 
 # The longest time of one call.
 A_CALL_S: Final = 3.0
@@ -19,6 +20,8 @@ _MOST_ITEMS: Final = 10_000
 
 def held(store: Any) -> list[tuple[str, Any]]:
     """Its attributes, including those of slots."""
+    if isinstance(store, Functions):
+        return list(variables(store).items())
     slots = [name for kind in type(store).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(store, name)]
     return [*getattr(store, "__dict__", {}).items(), *((name, getattr(store, name)) for name in slots)]
 

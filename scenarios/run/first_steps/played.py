@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from tornpage import faults
@@ -24,6 +25,7 @@ from tornpage.faults.reach.bindings import connection_classes, sqlite_errors
 from tornpage.scenarios.execution.call_timeout import limit
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, levels_of_synchronous
 from tornpage.scenarios.model import ambient
+from tornpage.scenarios.model.functions import functions
 from tornpage.scenarios.model.judging.answers import reporting
 from tornpage.scenarios.model.target import Action, Environment
 from tornpage.scenarios.run.first_steps.arguments import (
@@ -79,7 +81,7 @@ class Played:
 
     def __init__(
         self,
-        store: Callable[..., Any],
+        store: Callable[..., Any] | ModuleType,
         make: str,
         directory: Path,
         *,
@@ -111,6 +113,7 @@ class Played:
             getattr(store, "__name__", "Store"): store,
             "path": directory / GIVEN,
             "environment": self._environment,
+            "functions": functions,
         }
         try:
             with limit(A_CALL_S, "it did not return"), self._during("open"):

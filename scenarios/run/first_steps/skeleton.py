@@ -30,6 +30,8 @@ from tornpage.scenarios.run.first_steps.values import imports_of, literal
 
 _MOST_PROPOSALS: Final = 24
 _MOST_FILES: Final = 3
+# What the store of a module's functions is called in its target, which makes it by a function of this name.
+_FUNCTIONS: Final = "functions"
 # Stands for the target's own module in its text.
 _HERE: Final = "THIS_MODULE"
 
@@ -58,6 +60,8 @@ class _Proposal(NamedTuple):
 
 def write_target(observed: Observed, module: str, store: str, directory: Path, *, here: str) -> Written:
     """The first proposal that keeps the contract, tried below `directory`; raises `NotLearned`.
+
+    `store` is the name of what makes it in `module`; "" for the module's functions.
 
     `here` is the name of the target's own module.
 
@@ -255,7 +259,7 @@ def with_close(store):
 
 def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -> Written:
     source, beat, answers, rest, touches = proposal
-    name = f"{store[:1].upper()}{store[1:]}Target"
+    name = f"{store[:1].upper()}{store[1:]}Target" if store else _class_of(module)
     shown, rows = [answer.view for answer in answers], [answer.rows for answer in answers]
     from_file = bool(rest) and not source
     if rest:
@@ -264,7 +268,7 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
     template = _CLOSING if observed.is_class else _CLOSING_WHAT_IT_MAKES
     closing = "" if observed.closes == "close" else template.format(store=store, how=_how_to_close(observed))
     text = _FILE.format(
-        module=module, store=store, name=name, file=observed.file, journal_mode=observed.journal_mode,
+        module=module, store=store or _FUNCTIONS, name=name, file=observed.file, journal_mode=observed.journal_mode,
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
         imports=_imports(module, store, observed, rows, library=observed.library if from_file else ""),
         helpers=_defaults(answers)
@@ -280,6 +284,11 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
         make=_make(_expression(observed, store, is_opened=bool(closing)), observed, from_file=from_file),
     )  # fmt: skip
     return Written(text, name, tuple(_notes(observed, answers, rest, source)))
+
+
+def _class_of(module: str) -> str:
+    words = module.rpartition(".")[2].split("_")
+    return "".join(f"{word[:1].upper()}{word[1:]}" for word in words) + "Target"
 
 
 def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source: str) -> Iterator[str]:
@@ -338,8 +347,11 @@ def _imports(module: str, store: str, observed: Observed, rows: list[str], *, li
     needs_contextlib = library or not (observed.closes or (observed.connection or "db").isidentifier())
     standard = ["import contextlib"] if needs_contextlib else []
     standard += [f"import {name}" for name in ("json", "pickle") if any(f"{name}.loads(" in text for text in rows)]
-    ours = "Action, Configuration, SimpleTarget" + (", awaited" if observed.is_awaited else "")
-    others = [f"from {module} import {store}", f"from tornpage import {ours}"]
+    ours = ", ".join(
+        ["Action, Configuration, SimpleTarget", *(["awaited"] if observed.is_awaited else [])]
+        + ([] if store else [_FUNCTIONS])
+    )
+    others = [*([f"from {module} import {store}"] if store else []), f"from tornpage import {ours}"]
     if library:
         (standard if library == "sqlite3" else others).insert(0 if library != "sqlite3" else 1, f"import {library}")
     for line in imports_of(value for action in observed.calls for value in action.args.values()):

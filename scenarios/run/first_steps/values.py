@@ -5,6 +5,7 @@ is made with such values. Not covered: classes that hide what they are made with
 """
 
 import datetime
+import enum
 import inspect
 import itertools
 import sys
@@ -36,7 +37,7 @@ _IMPORTS: Final = {
 
 def made(kind: Any, samples: Callable[[inspect.Parameter], list[Any]]) -> Iterator[Any]:
     """An object of a class that plain values make, if it can be compared; `samples` gives those of a parameter."""
-    if not isinstance(kind, type) or not _is_importable(kind):
+    if not isinstance(kind, type) or not is_importable(kind):
         return
     try:
         required = _required(kind)
@@ -70,14 +71,15 @@ def _named(kind: type) -> list[inspect.Parameter]:
     return [one for one in parameters.values() if one.kind in named]
 
 
-def _is_importable(kind: type) -> bool:
+def is_importable(kind: type) -> bool:
+    """Whether a class is found in its module under its name."""
     module = sys.modules.get(kind.__module__)
     return kind.__module__ != "builtins" and getattr(module, kind.__qualname__, None) is kind
 
 
 def is_made(value: Any) -> bool:
     """Whether a value is an object that `made` has made."""
-    return type(value).__name__ not in BY_TYPE and not isinstance(value, (PurePath, type(None)))
+    return type(value).__name__ not in BY_TYPE and not isinstance(value, (PurePath, type(None), enum.Enum))
 
 
 def another(value: Any) -> Any:
@@ -125,6 +127,8 @@ def literal(value: Any) -> str:
     """A value as Python source."""
     if isinstance(value, PurePath):
         return f"PurePath({literal(str(value))})"
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
     if is_made(value):
         return f"{type(value).__name__}({', '.join(f'{name}={literal(one)}' for name, one in parts(value).items())})"
     return f'"{value}"' if isinstance(value, str) and not {*value} & {*'"\\\n'} else repr(value)
@@ -139,9 +143,9 @@ def imports_of(values: Iterator[Any]) -> list[str]:
         waiting = [value]
         while waiting:
             one = waiting.pop()
-            if is_made(one):
+            if is_made(one) or isinstance(one, enum.Enum):
                 found[f"from {type(one).__module__} import {type(one).__name__}"] = None
-                waiting += parts(one).values()
+            waiting += parts(one).values() if is_made(one) else ()
     return sorted(found, key=lambda line: (line.startswith("from"), line))
 
 
