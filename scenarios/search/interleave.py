@@ -9,8 +9,9 @@ be one of the serial results (`execution.interleave.serial`).
 The target declares the kinds of callers, `callers`: "processes", "threads" (each with a store of its own) or "shared"
 (two threads on one store); () is a store for one caller, which is not tried. A target without a declaration is tried in
 two processes, unless it can only serve one caller: it can't be opened twice, or an open second session does not see
-what the first has committed. Such a store keeps its state in memory, and is correct as long as it is the only writer of
-the file. The search reports either in a note, not as a finding.
+what the first has committed, or two calls of two sessions conflict one after the other, too. Such a store keeps its
+state, or a part of it, in memory, and is correct as long as it is the only writer of the file. The search reports this
+in a note, not as a finding.
 
 Not covered: opening and closing during a call, more than two callers, and faults in the schedule (fuzz has those before
 and after it).
@@ -68,6 +69,10 @@ class _Steps:
     schedules: Generator[Interleave, None, None]
     points: tuple[tuple[int, int], tuple[int, ...]] = ((0, 0), ())
     have_ended: bool = False
+
+
+class _OneCallerError(Exception):
+    """The store answers from its own memory, which is right only for one caller: why."""
 
 
 class Interleavings(Search):
@@ -158,10 +163,12 @@ class Interleavings(Search):
             stage = Stage(sessions, home, part.configuration)
             try:
                 return self._search(part, stage, callers)
-            except OpenedOnceError as error:
+            except (OpenedOnceError, _OneCallerError) as error:
                 if self.is_declared:
                     raise
                 self._one_caller(str(error))
+                # What was tried before says nothing of such a store.
+                self.counts["pairs"] = self.counts["schedules"] = 0
                 return True
 
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
@@ -417,9 +424,7 @@ class Interleavings(Search):
             if stage.follows(Interleave(action, action, callers="processes"), serial):
                 return ""
         except Violation as violation:
-            if held_open(stage.home):
-                stage.home = next(self._homes)
-                self.counts["leaks"] += 1
+            self._leave_if_held(stage)
             return (
                 f"two sessions that make {action.name} one after the other conflict with each other: "
                 f"{violation.message}"
@@ -436,11 +441,10 @@ class Interleavings(Search):
             played = stage.play(step, serial)
         except Violation as violation:
             is_finding = True
+            self._leave_if_held(stage)
+            if not self.is_declared:
+                self._require_in_order(stage, serial, step)
             counts["findings"] += 1
-            if held_open(stage.home):
-                # A leftover would affect every later check, so this directory is not used again.
-                stage.home = next(self._homes)
-                counts["leaks"] += 1
             self._found(violation, stage, serial, step)
         if not step.switch:
             ended = {hop.caller: hop.event for hop in stage.hops if isinstance(hop.event, Ended)}
@@ -455,6 +459,23 @@ class Interleavings(Search):
         series = Series("switch", step.callers, "before", "twice" if step.back else "once" if step.switch else "never")
         where = Place(stage.configuration, serial.state.step, f"{step.first} and {step.second}", str(step))
         self.recorder.tell(PointTried(series, True, got_busy, where, is_finding))  # noqa: FBT003 - it is a record
+
+    def _leave_if_held(self, stage: Stage) -> None:
+        """A leftover would affect every later check, so this directory is not used again."""
+        if held_open(stage.home):
+            stage.home = next(self._homes)
+            self.counts["leaks"] += 1
+
+    def _require_in_order(self, stage: Stage, serial: Serial, step: Interleave) -> None:
+        """Raise `_OneCallerError` if the calls of a schedule conflict in two sessions one after the other, too."""
+        for first, second in ((step.first, step.second), (step.second, step.first)):
+            try:
+                stage.play(Interleave(first, second, callers=step.callers), serial)
+            except Violation as violation:
+                self._leave_if_held(stage)
+                what = f"{first.name} and then {second.name}, one call after the other,"
+                why = f"two sessions that make {what} conflict with each other: {violation.message}"
+                raise _OneCallerError(why) from violation
 
     def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""

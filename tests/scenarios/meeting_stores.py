@@ -146,6 +146,23 @@ class Remembers(Jobs):
         return name
 
 
+class Caches(Jobs):
+    """Keeps what it has read or written, and reads the rest: right as long as it has the file to itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.cache: dict[str, int] = {}
+
+    def put(self, name: str, n: int) -> None:
+        self.db.execute("INSERT OR REPLACE INTO job (id, n) VALUES (?, ?)", (name, n))
+        self.cache[name] = n
+
+    def get(self, name: str) -> int | None:
+        if name not in self.cache:
+            self.cache |= dict(self.db.execute("SELECT id, n FROM job WHERE id = ?", (name,)).fetchall())
+        return self.cache.get(name)
+
+
 class OpensOnce(Jobs):
     """Has the file to itself, by a lock."""
 
@@ -240,6 +257,14 @@ class TakesTarget(JobsTarget):
 
 class RemembersTarget(JobsTarget):
     kind = Remembers
+
+
+class CachesTarget(JobsTarget):
+    kind = Caches
+    calls = (Action("put", {"name": "a", "n": 1}), Action("put", {"name": "a", "n": 2}), Action("get", {"name": "a"}))
+
+    def view(self, store: Any) -> View:
+        return self.rows(store.db) | {name: [None, n] for name, n in store.cache.items()}
 
 
 class OpensOnceTarget(JobsTarget):

@@ -207,6 +207,7 @@ def test_a_small_number_of_schedules_is_kept_but_for_the_last_return_of_each_pai
     ("target", "why"),
     [
         (meeting_stores.RemembersTarget, "an open session does not see what add in another one has committed"),
+        (meeting_stores.CachesTarget, "make put and then put, one call after the other, conflict with each other"),
         (meeting_stores.OpensOnceTarget, "can't be opened a second time: .*BlockingIOError"),
         (meeting_stores.MarksTarget, "conflict with each other: closing fails: FileNotFoundError"),
     ],
@@ -224,6 +225,8 @@ def test_a_store_of_one_caller_by_its_nature_is_not_tried_and_that_is_said(targe
 def test_one_that_declares_two_callers_is_held_to_it() -> None:
     recorder = interleave(JobsTarget(meeting_stores.Remembers, ("threads",)), schedules=60)
     assert "stale-view" in codes(recorder) or "handed-out-twice" in codes(recorder)
+    target = meeting_stores.CachesTarget(callers=("processes",))
+    assert codes(interleave(target, schedules=60)) == {"stale-view"}
     with pytest.raises(TargetError, match="can't be opened a second time"):
         interleave(JobsTarget(meeting_stores.OpensOnce, ("threads",)))
 
