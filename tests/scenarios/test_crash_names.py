@@ -43,3 +43,11 @@ def test_a_store_that_syncs_the_directory_of_each_new_name_once_is_silent(name: 
 @pytest.mark.parametrize("seed", first_of([0, 1]))
 def test_a_store_that_syncs_another_directory_or_none_is_found(name: str, seed: int) -> None:
     assert searched(getattr(renamed_stores, name)(), seed).findings
+
+
+def test_a_link_by_its_full_path_leads_to_the_copy_s_own_files_wherever_that_is() -> None:
+    profile = Profile("test", None, 20, 2, 20)
+    plan = Plan(("sweep", "fuzz"), profile, report=None, most_findings=1)
+    recorder = run(renamed_stores.SwitchedByPath(), plan)
+    assert not recorder.findings
+    assert not recorder.vacuous
