@@ -4,6 +4,7 @@ A write is recorded with its bytes and its offset, whichever function makes it. 
 with ``O_SYNC`` or ``O_DSYNC`` it is durable when the call returns. Functions that only read are in `reads`.
 """
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -89,15 +90,28 @@ def writing(
     path = path_of(descriptor)
     if path is None:
         return write(data)
-    whole = memoryview(data).cast("B")
+    whole, written = memoryview(data).cast("B"), 0
 
     def do(size: int | None) -> int:
+        nonlocal written
         written = write(data if size is None else whole[:size]) or 0
         if WATCH.tapes:
             _record_write(descriptor, path, bytes(whole[:written]), offset, synced=synced)
         return written
 
-    return WATCH.perform_write(path, whole.nbytes, do)
+    try:
+        return WATCH.perform_write(path, whole.nbytes, do)
+    except OSError:
+        if offset is None:
+            _step_back(descriptor, written)
+        raise
+
+
+def _step_back(descriptor: int, size: int) -> None:
+    """A call that reports an error leaves the position where it was, whatever it has written."""
+    if size:
+        with contextlib.suppress(OSError):
+            os.lseek(descriptor, -size, os.SEEK_CUR)
 
 
 def _record_write(descriptor: int, path: str, data: bytes, offset: int | None, *, synced: bool = False) -> None:
@@ -156,16 +170,26 @@ def _copying(
     if path is None:
         return copy(count)
     start = os.lseek(source, 0, os.SEEK_CUR) if begin is None else begin
-    left = os.fstat(source).st_size - start
+    left, copied = os.fstat(source).st_size - start, 0
 
     def do(size: int | None) -> int:
+        nonlocal copied
         copied = copy(count if size is None else size)
         if WATCH.tapes and copied:
             _record_write(destination, path, os.pread(source, copied, start), offset)
         return copied
 
-    # At the end of the source nothing is written, so no fault is injected.
-    return WATCH.perform_write(path, min(count, left), do) if left > 0 else do(None)
+    if left <= 0:
+        # At the end of the source nothing is written, so no fault is injected.
+        return do(None)
+    try:
+        return WATCH.perform_write(path, min(count, left), do)
+    except OSError:
+        if offset is None:
+            _step_back(destination, copied)
+        if begin is None:
+            _step_back(source, copied)
+        raise
 
 
 def _truncate(original: Function, path: Any, length: int) -> None:

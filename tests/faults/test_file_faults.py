@@ -123,6 +123,29 @@ def test_a_disk_that_is_full_in_the_middle_fails_the_next_write(tmp_path: Path) 
     assert (tmp_path / "a").read_bytes() == b"01234there is room again"
 
 
+def test_a_write_whose_answer_was_lost_leaves_the_position_where_it_was(tmp_path: Path) -> None:
+    # Linux moves it only where the call reports success, so a buffered file writes the same again at its place.
+    with faults.arm("file-write@1/after=EIO", tmp_path):
+        with pytest.raises(OSError, match="Input/output"):
+            (tmp_path / "a").write_bytes(b"0123456789")
+        assert (tmp_path / "a").read_bytes() == b"0123456789"
+    with faults.arm("file-write@1/after=EIO", tmp_path):
+        file = (tmp_path / "a").open("ab")
+        file.write(b"ab")
+        with pytest.raises(OSError, match="Input/output"):
+            file.flush()
+        file.close()
+        assert (tmp_path / "a").read_bytes() == b"0123456789abab"
+    source, destination = os.open(tmp_path / "a", os.O_RDONLY), os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT)
+    with faults.arm("file-write@1/after=EIO", tmp_path):
+        with pytest.raises(OSError, match="Input/output"):
+            os.sendfile(destination, source, None, 4)
+        assert os.sendfile(destination, source, None, 4) == 4
+    assert (tmp_path / "b").read_bytes() == b"0123"
+    os.close(source)
+    os.close(destination)
+
+
 @pytest.mark.parametrize("plan", ["file-write@1=ENOSPC", "file-write@1/half=ENOSPC"])
 def test_what_a_buffered_file_could_not_write_is_not_written_when_it_is_closed(plan: str, tmp_path: Path) -> None:
     with faults.arm(plan, tmp_path) as armed:
