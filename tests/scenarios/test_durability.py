@@ -310,3 +310,14 @@ def test_what_a_failed_call_did_beside_the_database_may_be_lost_later_and_not_in
     with pytest.raises(Violation):
         made.judge(20, {"b": 2}, power=True, doubts=False)
     assert refused(made, 20, {"b": 2}, power=False) != ""
+
+
+def test_a_value_that_a_failed_call_may_have_left_is_also_that_of_the_pending_call() -> None:
+    made = History(WAL, EMPTY)
+    made.called(1, "copy", 1, 10, RAISED, (), A, EMPTY, beside=True)
+    made.called(2, "put b", 11, 20, DONE, (), {"b": 2}, {"b": 2})
+    made.called(3, "copy", 21, 30, DONE, (), ABC, ABC)
+    for allowed in ({"b": 2}, {"a": 1, "b": 2}, ABC):
+        assert made.judge(26, allowed, power=True) == Outcome()
+    assert refused(made, 26, {"b": 2, "c": 3}) == "all-or-nothing"
+    assert refused(made, 30, {"a": 1, "b": 2}) == "acknowledged-is-durable"
