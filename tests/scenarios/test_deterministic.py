@@ -16,6 +16,7 @@ import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget
 from tornpage.scenarios.execution.call_timeout import in_time
+from tornpage.scenarios.execution.preflight.other_clock import times_of_day_in
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run.campaign import Exit, run, verdict
@@ -194,3 +195,7 @@ def test_a_first_target_of_such_a_store_is_deterministic(command: Callable[..., 
     assert "    deterministic = True\n" in (tmp_path / "draws_target.py").read_text()
     swept = command("sweep", "--target", "draws_target:NotesTarget", "--quiet", "--jobs", 1)
     assert swept.code == 0, swept
+
+
+def test_a_number_that_no_float_can_hold_is_no_time_of_day() -> None:
+    assert list(times_of_day_in({"a": 10**900, "b": [-(10**900)], "now": time.time()}, "")) == ["now"]

@@ -47,6 +47,10 @@ def later(seconds: Callable[[], int]) -> Iterator[None]:
             setattr(module, name, value)
 
 
+# Nanoseconds of the present are below; a larger whole number may be none that a float can hold.
+_LARGEST: Final = 10**21
+
+
 def times_of_day_in(view: Mapping[str, Any], known: str) -> Iterator[str]:
     """The keys whose values, at any depth, hold the present time or day, unless the text `known` holds them, too."""
     now = time.time()
@@ -59,7 +63,7 @@ def times_of_day_in(view: Mapping[str, Any], known: str) -> Iterator[str]:
 def _is_present(value: object, now: float, days: set[str]) -> bool:
     if isinstance(value, bool):
         return False
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and abs(value) < _LARGEST:
         seconds = (value, value / 1e3, value / 1e6, value / 1e9, (value - _JULIAN_EPOCH_DAYS) * _DAY_S)
         return any(abs(one - now) < _NEAR_S for one in seconds)
     return bool(days.intersection(_DATE.findall(str(value)))) if isinstance(value, str | datetime.date) else False
