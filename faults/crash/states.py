@@ -10,9 +10,10 @@ Two kinds of crash at a position of the tape (after that many operations):
   before its data arrived.
 
 The power states of a position are these, in this order: all kept; all lost; names without data, data without names,
-sizes without data; each single loss, each loss of all changes after one, each tear, each hole; and subsets:
-all of them if few changes are unsynced, else seeded random ones. If more than `MOST_SINGLES` changes are unsynced, the
-single losses are those of the newest changes and of a seeded sample of the older ones, unless `every` is set.
+sizes without data; each single loss, each loss of all changes after one, each tear, each hole; the newest write (with
+`every` each write) whole, torn or with a hole while all other data is lost; and subsets: all of them if few changes are
+unsynced, else seeded random ones. If more than `MOST_SINGLES` changes are unsynced, the single losses are those of the
+newest changes and of a seeded sample of the older ones, unless `every` is set.
 `left_out` counts what was not enumerated. Equal directories are the same state.
 
 A `Device` says what can tear, in which pieces a write arrives, and what a failed sync does. With powersafe overwrite,
@@ -144,7 +145,7 @@ class CrashStates:
         return map(self._in_order, self._whole(position))
 
     def partial(self, position: int) -> Iterator[Crash]:
-        """Single losses, losses of all after one change, single tears and holes, the newest first; then subsets."""
+        """Single losses, losses of all after one change, single tears and holes; writes alone; then subsets."""
         return map(self._in_order, self._partial(position))
 
     def _in_order(self, crash: Crash) -> Crash:
@@ -178,22 +179,41 @@ class CrashStates:
         if not unsynced:
             return
         generator = random.Random(self.seed * 1_000_003 + position)  # noqa: S311 - reproducible is the point
-        for index in reversed(self._chosen(unsynced, generator)):
+        chosen = self._chosen(unsynced, generator)
+        for index in reversed(chosen):
             yield Crash(position, (index,))
             yield Crash(position, tuple(unsynced[bisect.bisect(unsynced, index) :]))
-            variants = self._variants_of(index)
-            for size in variants.tears:
-                yield Crash(position, torn=(index, size))
-            for start, stop in variants.holes:
-                yield Crash(position, holes=((index, start, stop),))
+            yield from self._incomplete(position, index, ())
+        for index, others in self._alone(chosen):
+            yield Crash(position, others)
+            yield from self._incomplete(position, index, others)
         yield from self._subsets(position, unsynced, generator)
+
+    def _incomplete(self, position: int, index: int, lost: tuple[int, ...]) -> Iterator[Crash]:
+        """The ways in which one change is there in part."""
+        variants = self._variants_of(index)
+        for size in variants.tears:
+            yield Crash(position, lost, torn=(index, size))
+        for start, stop in variants.holes:
+            yield Crash(position, lost, holes=((index, start, stop),))
+
+    def _alone(self, chosen: list[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """The writes that reach the disk first, each with all other unsynced data: the newest, or with `every` each."""
+        names = {index for index, _, _ in self._pending_names}
+        data = sorted(self._unsynced_set - names)
+        writes = [index for index in reversed(chosen) if self.operations[index].kind == "write"]
+        if len(data) > 1:
+            for index in writes if self.every else writes[:1]:
+                yield index, tuple([one for one in data if one != index])
 
     def how_many(self, position: int) -> int:
         """The number of `crashes` at a position."""
         self._walk_to(position)
         unsynced = sorted(self._unsynced_set)
-        singles = sum(self._variants_of(index).singles for index in self._chosen(unsynced, random.Random(0)))  # noqa: S311
-        return sum(1 for _ in self.whole(position)) + singles + self._how_many_subsets(len(unsynced))
+        chosen = self._chosen(unsynced, random.Random(0))  # noqa: S311
+        singles = sum(self._variants_of(index).singles for index in chosen)
+        alone = sum(self._variants_of(index).singles - 1 for index, _ in self._alone(chosen))
+        return sum(1 for _ in self.whole(position)) + singles + alone + self._how_many_subsets(len(unsynced))
 
     def left_out(self) -> Counter[str]:
         """The number of crashes of each kind that were not enumerated, at all positions queried so far."""

@@ -107,6 +107,18 @@ def test_of_a_large_write_all_data_may_be_missing_though_the_file_is_as_long() -
     assert {"a": b"\0" * 65536, "b": b"\0"} in left(operations)
 
 
+def test_a_write_may_be_torn_while_all_other_data_is_lost_and_names_are_kept() -> None:
+    operations = [Operation("create", "new"), write("a", 0, b"x" * 8192), write("b", 0, b"y" * 8192)]
+    old = {"a": b"." * 8192, "b": b"." * 8192}
+    for torn in (b"y" * 512 + b"." * 7680, b"." * 4096 + b"y" * 4096, b"y" * 8192):
+        assert {"a": old["a"], "b": torn, "new": b""} in left(operations, old)
+    # Of an earlier write that is tried with every state.
+    earlier = {"a": b"x" * 512 + b"." * 7680, "b": old["b"], "new": b""}
+    assert earlier not in left(operations, old)
+    every = CrashStates(old, operations, every=True)
+    assert earlier in [dict(state.files) for state in every.power(3)]
+
+
 def test_names_may_be_there_without_any_data_and_data_without_names() -> None:
     operations = [
         Operation("create", "new"),

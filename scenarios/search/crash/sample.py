@@ -124,7 +124,8 @@ def _first_of(crashes: Sequence[faults.Crash]) -> Iterator[faults.Crash]:
     alone = [crash for crash in crashes if len(crash.lost) == 1 and not crash.torn and not crash.holes]
     torn = [crash for crash in crashes if crash.torn and not crash.lost]
     holes = [crash for crash in crashes if crash.holes and not crash.lost]
-    for them in (alone, torn, holes):
+    torn_first = [crash for crash in crashes if crash.torn and crash.lost]
+    for them in (alone, torn, holes, torn_first):
         yield from them[:1]
         newest = [crash for crash in them if _newest(crash) == _newest(them[0])] if them else []
         yield from newest[-1:]
