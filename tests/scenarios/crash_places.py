@@ -298,6 +298,22 @@ class InDirectory(Base):
     file = "data/of/store.sqlite"
 
 
+class HousedBehindALock(Housed):
+    """Takes a lock, a directory that is made and removed each time."""
+
+    def __init__(self, path: Path) -> None:
+        lock = path.with_name("lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            lock.mkdir(exist_ok=True)
+            lock.rmdir()
+        super().__init__(path)
+
+
+class InDirectoryBehindALock(InDirectory):
+    kind = HousedBehindALock
+
+
 class HousedLate(Housed):
     """The same at the first call."""
 

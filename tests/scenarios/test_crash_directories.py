@@ -20,6 +20,12 @@ def searched(target: Any, seed: int = 0) -> tuple[Recorder, tuple[str, ...]]:
     return recorder, ended[0].notes
 
 
+def test_a_directory_that_is_made_several_times_is_noted_once() -> None:
+    recorder, [note] = searched(crash_places.InDirectoryBehindALock())
+    assert not recorder.findings
+    assert "never synced into the directory above: data/, data/of/, data/of/lock/; crashes" in note
+
+
 @pytest.mark.parametrize("kind", [crash_places.InDirectory, crash_places.InDirectoryOfTheFirstCall])
 def test_the_directory_that_a_store_is_set_up_in_is_the_deployments_and_is_noted(
     kind: type[crash_places.Base],

@@ -155,7 +155,8 @@ class TapeSearch(Search):
         device = tape.device or self.device
         states = recording.states(device, self.seed, every=every)
         if tape.share == 1 and (made := recording.deployed()):
-            self.note(_DEPLOYED.format(", ".join(f"{operations[index].path}/" for index in made)))
+            names = dict.fromkeys(f"{operations[index].path}/" for index in made)
+            self.note(_DEPLOYED.format(", ".join(names)))
         spans = recording.history.spans
         directory = recording.trial.directory
         database = os.path.relpath(recording.trial.target.database(directory), directory)
