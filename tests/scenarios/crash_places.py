@@ -302,7 +302,7 @@ class HousedBehindALock(Housed):
     """Takes a lock, a directory that is made and removed each time."""
 
     def __init__(self, path: Path) -> None:
-        lock = path.with_name("lock")
+        lock = path.parent.with_name("lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             lock.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ def searched(target: Any, seed: int = 0) -> tuple[Recorder, tuple[str, ...]]:
 def test_a_directory_that_is_made_several_times_is_noted_once() -> None:
     recorder, [note] = searched(crash_places.InDirectoryBehindALock())
     assert not recorder.findings
-    assert "never synced into the directory above: data/, data/of/, data/of/lock/; crashes" in note
+    assert "never synced into the directory above: data/, data/of/, data/lock/; crashes" in note
 
 
 @pytest.mark.parametrize("kind", [crash_places.InDirectory, crash_places.InDirectoryOfTheFirstCall])
