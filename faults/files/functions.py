@@ -136,12 +136,22 @@ def _pwrite(original: Function, fd: int, buffer: Any, offset: int, /) -> int | N
 
 
 def _writev(original: Function, fd: int, buffers: Sequence[Any], /) -> int | None:
-    return writing(fd, b"".join(buffers), lambda data: original(fd, [data]))
+    joined = b"".join(buffers)
+    return writing(fd, joined, lambda data: original(fd, _as_given(buffers, joined, data)))
 
 
 def _pwritev(original: Function, fd: int, buffers: Sequence[Any], offset: int, flags: int = 0, /) -> int | None:
-    synced = bool(flags & _SYNCED_WRITE)
-    return writing(fd, b"".join(buffers), lambda data: original(fd, [data], offset, flags), offset, synced=synced)
+    joined, synced = b"".join(buffers), bool(flags & _SYNCED_WRITE)
+
+    def write(data: Any) -> int:
+        return original(fd, _as_given(buffers, joined, data), offset, flags)  # type: ignore[no-any-return]
+
+    return writing(fd, joined, write, offset, synced=synced)
+
+
+def _as_given(buffers: Sequence[Any], joined: bytes, data: Any) -> Sequence[Any]:
+    """The buffers themselves if all of them are written: for ``O_DIRECT`` they are aligned, and a copy isn't."""
+    return buffers if data is joined else [data]
 
 
 def _sendfile(original: Function, out_fd: int, in_fd: int, offset: int | None, count: int, *more: Any) -> int:

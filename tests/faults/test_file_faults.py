@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tornpage import faults
-from tornpage.faults.files import spared
+from tornpage.faults.files import functions, spared
 
 pytestmark = pytest.mark.usefixtures("shim")
 
@@ -103,6 +103,20 @@ def test_a_short_write_says_how_much_it_wrote(tmp_path: Path) -> None:
     os.close(descriptor)
     assert (tmp_path / "a").read_bytes() == b"01234rest"
     assert (armed.fired, armed.surfaced) == (1, 0)
+
+
+@pytest.mark.parametrize(("function", "more"), [("writev", ()), ("pwritev", (0,))])
+def test_buffers_are_passed_on_themselves(function: str, more: tuple[int, ...], tmp_path: Path) -> None:
+    # For O_DIRECT they are aligned, and a copy is not.
+    page, passed = bytearray(10), list[object]()
+
+    def original(descriptor: int, buffers: list[object], *_: object) -> int:
+        passed.extend(buffers)
+        return os.write(descriptor, b"".join(buffers))  # type: ignore[arg-type]
+
+    with (tmp_path / "a").open("wb") as file, faults.arm("file-write@2=EIO", tmp_path):
+        assert functions.BODIES[function](original, file.fileno(), [page, page], *more) == 20
+    assert all(one is page for one in passed)
 
 
 def test_a_buffered_file_writes_the_rest_by_itself(tmp_path: Path) -> None:
