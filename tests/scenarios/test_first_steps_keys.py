@@ -309,3 +309,57 @@ def test_a_text_that_is_not_utf_8_is_named(command: Command, tmp_path: Path) -> 
     wrote = command("new", "target", "--from", "files:Files")
     assert wrote.code == 2, wrote
     assert "fails without any fault: OperationalError(\"Could not decode to UTF-8 column 'name'" in wrote.err
+
+
+# A batch is all that it takes; the broken one writes it record by record.
+BATCHES = """
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+@dataclass
+class Sample:
+    name: str
+    value: float = 0.0
+
+class Series:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS sample (name TEXT PRIMARY KEY, value REAL)")
+
+    def append(self, samples: RECORDS):
+        BEGIN
+        self.db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?)", [VALUES for one in samples])
+        END
+
+    def close(self):
+        self.db.close()
+"""
+OBJECTS = ("list[Sample]", "(one.name, one.value)")
+TUPLES = ("Sequence[tuple[str, float]]", "one")
+
+
+@pytest.mark.parametrize(
+    ("module", "records", "in_one", "said"),
+    [
+        ("batches1", OBJECTS, True, '[Sample(name="alpha"), Sample(name="beta")]'),
+        ("batches2", OBJECTS, False, '[Sample(name="alpha"), Sample(name="beta")]'),
+        ("batches3", TUPLES, True, "[('alpha', 1.5), ('beta', 1.5)]"),
+    ],
+)
+def test_a_list_of_records_gets_two_and_the_beat_one(
+    command: Command, tmp_path: Path, module: str, records: tuple[str, str], in_one: bool, said: str
+) -> None:
+    begin, end = ('self.db.execute("BEGIN")', 'self.db.execute("COMMIT")') if in_one else ("pass", "pass")
+    source = BATCHES.replace("RECORDS", records[0]).replace("VALUES for", f"{records[1]} for")
+    (tmp_path / f"{module}.py").write_text(source.replace("BEGIN\n", f"{begin}\n").replace("END\n", f"{end}\n"))
+    wrote = command("new", "target", "--from", f"{module}:Series")
+    assert wrote.code == 0, wrote
+    target = (tmp_path / f"{module}_target.py").read_text()
+    assert f'Action("append", {{"samples": {said}}})' in target
+    assert target.count('Action("append"') == 3
+    assert "heartbeat" in target.partition("beat = ")[2].splitlines()[0]
+    if module != "batches3":
+        ran = command("sweep", "--target", f"{module}_target:SeriesTarget", "--quiet", "--plan", "write:wal@5=FULL")
+        assert ("all-or-nothing" in ran.out) == (not in_one), ran

@@ -171,3 +171,45 @@ def test_the_file_that_a_store_was_given_is_its_database(command: Command, tmp_p
     wrote = command("new", "target", "--from", "tables_attached:Attached")
     assert "view: live, through store.db" in wrote.out
     assert "not checked: the file archive.sqlite" in wrote.out
+
+
+# Each transfer is two rows of one table; in the broken one, in two transactions.
+BOOKS = """
+import sqlite3
+
+class Book:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS posting (id INTEGER PRIMARY KEY, number, account, amount)")
+
+    def transfer(self, number, source, to, amount: int):
+        BEGIN
+        for account, signed in ((source, -amount), (to, amount)):
+            self.db.execute("INSERT INTO posting (number, account, amount) VALUES (?, ?, ?)", (number, account, signed))
+        END
+
+    def close(self):
+        self.db.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "begin", "end", "code"),
+    [
+        ("books1", 'self.db.execute("BEGIN")', 'self.db.execute("COMMIT")', 0),
+        ("books2", "pass", "pass", 1),
+    ],
+)
+def test_several_rows_of_one_call_are_one_key(
+    command: Command, tmp_path: Path, module: str, begin: str, end: str, code: int
+) -> None:
+    (tmp_path / f"{module}.py").write_text(BOOKS.replace("BEGIN\n", f"{begin}\n").replace("END\n", f"{end}\n"))
+    wrote = command("new", "target", "--from", f"{module}:Book")
+    assert wrote.code == 0, wrote
+    assert "view: posting by number, through store.db" in wrote.out
+    target = (tmp_path / f"{module}_target.py").read_text()
+    assert 'beat = Action("transfer", {"number": "heartbeat", "source": "one", "to": "one", "amount": 1})' in target
+    ran = command(
+        "sweep", "--target", f"{module}_target:BookTarget", "--quiet", "--plan", "delete:journal@2=IOERR_DELETE"
+    )
+    assert ("all-or-nothing" in ran.out) == bool(code), ran

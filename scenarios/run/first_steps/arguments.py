@@ -6,18 +6,28 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tornpage.scenarios.model.functions import PATHS
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
-from tornpage.scenarios.run.first_steps.values import BY_TYPE, another, distinct, is_importable, is_made, made
+from tornpage.scenarios.run.first_steps.values import (
+    BY_TYPE,
+    another,
+    distinct,
+    is_importable,
+    is_made,
+    is_of_records,
+    made,
+    second_of,
+)
 
 # Those that may also name a connection.
 _EITHER: Final = {"db", "database"}
 # Class methods that may make a store.
 _MAKERS: Final = ("open", "connect", "create", "from_path", "load", "new")
 _MOST_TRIES: Final = 8
+_LISTS: Final = (list, Sequence, Iterable, Collection)
 # A number that creation takes by such a name is a bound: reached at the second call, it would remove or refuse what the
 # first one added.
 _BOUNDS: Final = frozenset(
@@ -92,8 +102,28 @@ def _samples(parameter: inspect.Parameter) -> Iterator[Any]:
             yield from [one.value if issubclass(wanted, str) else one for one in members][:2]
         elif typing.get_origin(wanted) is typing.Literal:
             yield from typing.get_args(wanted)[:1]
+        elif records := _records(wanted):
+            yield records
         else:
             yield from BY_TYPE.get(_name(wanted), ()) or made(wanted, lambda one: list(_samples(one)))
+
+
+def _records(wanted: Any) -> list[Any]:
+    """Two things with keys of their own, for a list of tuples or of objects; none for a list of anything else."""
+    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin not in _LISTS or len(inner) != 1:
+        return []
+    kinds = typing.get_args(inner[0])
+    if typing.get_origin(inner[0]) is tuple and kinds and ... not in kinds:
+        values = [next(_samples(_parameter(f"value{number}", kind)), None) for number, kind in enumerate(kinds)]
+        one = tuple(distinct({str(number): value for number, value in enumerate(values)}).values())
+        return [one, *second_of(one)] if None not in one else []
+    found = list(itertools.islice(made(inner[0], lambda one: list(_samples(one))), 1))
+    return [*found, *(other for one in found for other in second_of(one))]
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
 
 
 def _types(annotation: Any) -> list[Any]:
@@ -175,7 +205,9 @@ def with_known(tried: Iterable[dict[str, Any]], known: Mapping[str, Any]) -> Ite
 def other_values(method: Any, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The same arguments with another value for one of them, the last first: what comes first is often the key."""
     free = [one.name for one in needed(method) if not any(map(_is_closed, _types(one.annotation)))]
-    has_more = len(args) > 1 or any(is_made(one) or isinstance(one, dict) for one in args.values())
+    has_more = len(args) > 1 or any(
+        is_made(one) or isinstance(one, dict) or is_of_records(one) for one in args.values()
+    )
     for name in reversed(list(args)[-_MOST_TRIES:]) if has_more else ():
         if name in free and (value := another(args[name])) is not None:
             yield {**args, name: value}

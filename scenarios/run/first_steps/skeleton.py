@@ -25,7 +25,7 @@ from tornpage.scenarios.run.first_steps.arguments import bounds_in
 from tornpage.scenarios.run.first_steps.bounds import statement
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.observed import Beat, Observed
-from tornpage.scenarios.run.first_steps.tables import GIVEN, Table
+from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, grouped
 from tornpage.scenarios.run.first_steps.values import imports_of, literal
 
 _MOST_PROPOSALS: Final = 24
@@ -66,7 +66,8 @@ def write_target(observed: Observed, module: str, store: str, directory: Path, *
     `here` is the name of the target's own module.
 
     Where none does, those without a lower limit in memory, those without the calls that take two keys, without those
-    for a second key, then without those that overwrite something, and those of a store that a restart changes.
+    for a second key, then without those that overwrite something, those with one key for several rows, and those of a
+    store that a restart changes.
     """
     choices = [observed]
     if observed.lowered:
@@ -77,6 +78,9 @@ def write_target(observed: Observed, module: str, store: str, directory: Path, *
     for more in filter(None, (observed.second, observed.overwriting)):
         fewer = tuple(one for one in choices[-1].calls if one not in more)
         choices.append(msgspec.structs.replace(choices[-1], calls=fewer))
+    # A call may add several rows to each table.
+    if (tables := tuple(map(grouped, observed.tables))) != observed.tables:
+        choices += [msgspec.structs.replace(one, tables=tables) for one in (observed, choices[-1])]
     problem: NotLearned | None = None
     for number, (restores, one) in enumerate(itertools.product((True, False), choices)):
         try:
@@ -221,7 +225,8 @@ def tables(connection):
     for table, keys, query in TABLES:
         for row in connection.execute(query) if table in there else ():
             plain = [one.hex() if isinstance(one, bytes) else one for one in tuple(row)]
-            found["/".join(map(str, [table, *plain[:keys]]))] = plain[keys:]
+            key = "/".join(map(str, [table, *plain[:keys]]))
+            found[key] = [*found.get(key, ()), *plain[keys:]]
     return found
 
 
@@ -296,7 +301,7 @@ def _notes(observed: Observed, answers: list[Answer], rest: list[Table], source:
         yield f"view: {answer.what}"
     if rest:
         how = f"through {source}" if source else "from the file"
-        names = ", ".join(table.name for table in rest)
+        names = ", ".join(table.name + f" by {table.keys[0]}" * table.is_grouped for table in rest)
         yield f"view: {names}, {how}; add the data that your store returns from memory"
     seen = [*(answer.table for answer in answers), *rest]
     for table in seen:
@@ -417,5 +422,6 @@ def _tables(rest: list[Table]) -> str:
         others = [one for one in table.columns if one not in table.keys]
         columns = ", ".join(map(quoted, [*table.keys, *others]))
         query = f"SELECT {columns} FROM {quoted(table.name)}"  # noqa: S608 - its own names, in a file to be read
+        query += f" ORDER BY {columns}" if table.is_grouped else ""
         reads += f'\n    ("{table.name}", {len(table.keys)}, {literal(query)}),'
     return _TABLES.format(reads=reads)

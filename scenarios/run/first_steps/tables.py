@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,8 @@ class Table(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...] = ()
     # The columns that are declared as numbers.
     numeric: tuple[str, ...] = ()
+    # Whether several rows have the same key, and are one thing together.
+    is_grouped: bool = False
 
 
 def _is_database(path: Path) -> bool:
@@ -80,6 +83,18 @@ def changed(before: Sequence[Table], after: Sequence[Table]) -> dict[str, bool]:
         if old != new:
             found[table.name] = old < new and len(new) == len(old) + 1
     return found
+
+
+def grouped(table: Table) -> Table:
+    """The table with one key for rows that belong together: those of one call, if each value of a column has several.
+
+    The same table if there is no such column.
+    """
+    for index, column in enumerate(table.columns):
+        times = Counter(row[index] for row in table.rows)
+        if len(times) > 1 and min(times.values()) > 1:
+            return msgspec.structs.replace(table, keys=(column,), is_grouped=True)
+    return table
 
 
 def lost_rows(before: Sequence[Table], after: Sequence[Table]) -> int:

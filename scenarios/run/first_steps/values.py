@@ -90,6 +90,11 @@ def another(value: Any) -> Any:
         return value + 1
     if isinstance(value, datetime.date):
         return value + datetime.timedelta(days=1)
+    if is_of_records(value) or (type(value) is tuple and value):
+        # Of a list the first record, of a record its last value.
+        first, last = (value[:0], value[0]) if isinstance(value, list) else (value[:-1], value[-1])
+        other = another(last)
+        return None if other is None else first + type(value)([other])
     if is_made(value):
         optional = (
             (one.name, getattr(value, one.name, None)) for one in _named(type(value)) if one.default is not one.empty
@@ -114,6 +119,16 @@ def with_parts(value: Any, values: Mapping[str, Any]) -> Any:
     return type(value)(**{**parts(value), **values})
 
 
+def is_of_records(value: Any) -> bool:
+    """Whether a value is a list of tuples, or of objects that `made` has made."""
+    return isinstance(value, list) and bool(value) and all(type(one) is tuple or is_made(one) for one in value)
+
+
+def second_of(value: Any) -> list[Any]:
+    """The same with a second key, as of another call; empty for one without a key."""
+    return [one for one in (_key(value, "beta", 7, within=True),) if one is not None]
+
+
 def is_plain(value: Any) -> bool:
     """Whether a value is one of Python's own, which `literal` writes and any two readers can compare."""
     if isinstance(value, (list, tuple)):
@@ -127,6 +142,8 @@ def literal(value: Any) -> str:
     """A value as Python source."""
     if isinstance(value, PurePath):
         return f"PurePath({literal(str(value))})"
+    if is_of_records(value):
+        return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
     if is_made(value):
@@ -145,7 +162,7 @@ def imports_of(values: Iterator[Any]) -> list[str]:
             one = waiting.pop()
             if is_made(one) or isinstance(one, enum.Enum):
                 found[f"from {type(one).__module__} import {type(one).__name__}"] = None
-            waiting += parts(one).values() if is_made(one) else ()
+            waiting += parts(one).values() if is_made(one) else one if is_of_records(one) else ()
     return sorted(found, key=lambda line: (line.startswith("from"), line))
 
 
@@ -177,6 +194,12 @@ def _key(value: Any, text: str, number: int, *, within: bool = False) -> Any:
     if is_made(value):
         found = ((name, _key(one, text, number)) for name, one in parts(value).items())
         return next((with_parts(value, {name: one}) for name, one in found if one is not None), None)
+    if within and is_of_records(value):
+        return [one for one in (_key(value[0], text, number, within=True),) if one is not None] or None
+    if within and type(value) is tuple:
+        keys = [_key(one, text, number) for one in value]
+        first = next((index for index, one in enumerate(keys) if one is not None), None)
+        return None if first is None else (*value[:first], keys[first], *value[first + 1 :])
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return text if isinstance(value, str) else number
     if within and isinstance(value, dict):
