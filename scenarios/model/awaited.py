@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from tornpage.faults.contention.awaits import quiet
+from tornpage.scenarios.model.entered import Entered
 
 # A call by one of these names ends the store, and its loop.
 _CLOSING: Final = ("close", "aclose", "disconnect", "__aexit__", "stop", "dispose")
@@ -31,8 +32,8 @@ def awaited(store: Any, *openings: str) -> "Awaited":
 
 
 def unwrapped(store: Any) -> Any:
-    """The store that `awaited` was given; any other one as it is."""
-    return store._store if isinstance(store, Awaited) else store
+    """The store that `awaited` was given, or that was entered; any other one as it is."""
+    return store._store if isinstance(store, Awaited | Entered) else store
 
 
 class Awaited:

@@ -15,6 +15,7 @@ if os.environ.get("TORNPAGE_SQLITE"):
 if TYPE_CHECKING:
     from tornpage import faults, ledger
     from tornpage.scenarios.model.awaited import awaited
+    from tornpage.scenarios.model.entered import entered
     from tornpage.scenarios.model.functions import functions
     from tornpage.scenarios.model.judging.answers import NOT_COMPARED
     from tornpage.scenarios.model.judging.checks import CHECKS, Check, Violation
@@ -46,6 +47,7 @@ _MODULES: Final = {
         f"{_MODEL}.target",
     ),
     "awaited": f"{_MODEL}.awaited",
+    "entered": f"{_MODEL}.entered",
     "functions": f"{_MODEL}.functions",
     "NOT_COMPARED": f"{_MODEL}.judging.answers",
     "SimpleTarget": f"{_MODEL}.simple_target",
@@ -91,6 +93,7 @@ __all__ = [
     "View",
     "Violation",
     "awaited",
+    "entered",
     "faults",
     "functions",
     "ledger",

@@ -219,3 +219,70 @@ def test_a_function_that_opens_no_store_of_objects_says_that_a_module_may_be_one
     ended = command("new", "target", "--from", "empty")
     assert ended.code == 2
     assert "empty defines no public function" in ended.err
+
+
+# A store that is handed out for a while, and a unit of work, kept at the end of its block; LAST is that.
+SHELVES = """
+import contextlib, sqlite3
+
+class Shelf:
+    def __init__(self, db):
+        self.db = db
+
+    def put(self, name, title):
+        self.db.execute("INSERT OR REPLACE INTO book VALUES (?, ?)", (name, title))
+
+    def books(self):
+        return dict(self.db.execute("SELECT name, title FROM book"))
+
+@contextlib.contextmanager
+def shelf(path):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS book (name TEXT PRIMARY KEY, title TEXT)")
+        yield Shelf(db)
+
+@contextlib.contextmanager
+def work(path):
+    db = sqlite3.connect(path)
+    try:
+        db.execute("CREATE TABLE IF NOT EXISTS book (name TEXT PRIMARY KEY, title TEXT)")
+        yield Shelf(db)
+        LAST
+    finally:
+        db.close()
+
+@contextlib.contextmanager
+def session(path):
+    with shelf(path) as one:
+        yield one.db
+"""
+HIDES = """with contextlib.suppress(sqlite3.Error):
+            db.commit()"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "made", "last", "code"),
+    [
+        ("shelves1", "shelf", "entered(shelf(path))", "db.commit()", 0),
+        ("shelves2", "work", "entered(lambda: work(path))", "db.commit()", 0),
+        ("shelves3", "work", "entered(lambda: work(path))", HIDES, 1),
+    ],
+)
+def test_a_store_that_a_context_manager_hands_out(
+    command: Command, tmp_path: Path, module: str, function: str, made: str, last: str, code: int
+) -> None:
+    (tmp_path / f"{module}.py").write_text(SHELVES.replace("LAST", last))
+    wrote = command("new", "target", "--from", f"{module}:{function}")
+    assert wrote.code == 0, wrote
+    assert f"return {made}" in (tmp_path / f"{module}_target.py").read_text()
+    assert "view: books(): name and title of book" in wrote.out
+    target = f"{module}_target:{function.capitalize()}Target"
+    ran = command("sweep", "--target", target, "--quiet", "--plan", "sync:journal@1=IOERR_FSYNC")
+    assert ran.code == code, ran
+
+
+def test_a_context_manager_that_hands_out_a_connection_is_no_store(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "shelves4.py").write_text(SHELVES.replace("LAST", "db.commit()"))
+    ended = command("new", "target", "--from", "shelves4:session")
+    assert ended.code == 2
+    assert "for a store of functions name their module alone: --from MODULE" in ended.err

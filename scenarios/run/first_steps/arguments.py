@@ -42,6 +42,9 @@ def ways_to_make(store: Callable[..., Any]) -> list[str]:
     name = getattr(store, "__name__", "Store")
     makers = [one for one in _MAKERS if isinstance(inspect.getattr_static(store, one, None), classmethod)]
     others = [way for one in makers for way in _ways(getattr(store, one), f"{name}.{one}")]
+    if inspect.isgeneratorfunction(inspect.unwrap(store)):
+        # A context manager, entered once, or for each call.
+        return [f"entered({more}{way})" for more in ("", "lambda: ") for way in _ways(store, name)]
     return [*_ways(store, name), *others]
 
 

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from tornpage.scenarios.model.awaited import awaited, unwrapped
+from tornpage.scenarios.model.awaited import Awaited, awaited, unwrapped
 from tornpage.scenarios.run.first_steps.arguments import needed
 from tornpage.scenarios.run.first_steps.own_data import FAILURES
 
@@ -61,7 +61,7 @@ def _close(made: Made) -> None:
 
 def make_text(made: Made) -> str:
     """The expression of an asynchronous store, with what opens it; others are opened by statements of their own."""
-    if made.store is made.own:
+    if not isinstance(made.store, Awaited):
         return made.make
     return f"awaited({', '.join([made.make, *map(_quoted, made.openings)])})"
 

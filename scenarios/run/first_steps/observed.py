@@ -10,6 +10,7 @@ The result is a proposal, which the contract of view and rows then checks.
 import contextlib
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ import msgspec
 
 from tornpage.scenarios.execution.preflight.other_clock import later
 from tornpage.scenarios.model import ambient
+from tornpage.scenarios.model.awaited import Awaited
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.run.first_steps.arguments import ways_to_make
 from tornpage.scenarios.run.first_steps.bounds import lowered_bound
@@ -116,6 +118,10 @@ def _observe(store: Callable[..., Any] | ModuleType, directory: Path, *, determi
         first, second = directory / f"first-{number}", directory / f"second-{number}"
         try:
             discovered, found = _discovered(store, make, first, deterministic=deterministic)
+            if re.match(r"entered\((?!lambda)", make) and not any(added > 0 for _, added in found):
+                # What it does may be kept at the end of its block only.
+                reasons.append(f"{make}: its calls added no row")
+                continue
             played = discovered
             numbers = itertools.count(1)
 
@@ -206,7 +212,7 @@ def _observed(played: Played, again: Played, found: list[tuple[Action, int]], *,
         tuple(action for action, _ in found), beats, tables,
         played.answers, tuple(played.held), played.connection, played.closes, played.left_out,
         deterministic, begun=played.defaults, library=played.library, stays_open=played.stays_open,
-        is_awaited=played.store is not played.own, openings=played.openings,
+        is_awaited=isinstance(played.store, Awaited), openings=played.openings,
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from tornpage.faults.reach.bindings import connection_classes, sqlite_errors
 from tornpage.scenarios.execution.call_timeout import limit
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, levels_of_synchronous
 from tornpage.scenarios.model import ambient
+from tornpage.scenarios.model.awaited import Awaited
+from tornpage.scenarios.model.entered import entered
 from tornpage.scenarios.model.functions import functions
 from tornpage.scenarios.model.judging.answers import reporting
 from tornpage.scenarios.model.target import Action, Environment
@@ -114,6 +116,7 @@ class Played:
             "path": directory / GIVEN,
             "environment": self._environment,
             "functions": functions,
+            "entered": entered,
         }
         try:
             with limit(A_CALL_S, "it did not return"), self._during("open"):
@@ -254,7 +257,7 @@ class Played:
                 continue
             whole = f"{part}.{name}" if part else name
             reason = self.ended.get(whole) or why_left_alone(
-                name, method, needed(method), awaits=self.store is not self.own
+                name, method, needed(method), awaits=isinstance(self.store, Awaited)
             )
             if reason:
                 self.left_out[whole] = reason

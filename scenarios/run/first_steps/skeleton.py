@@ -354,6 +354,7 @@ def _imports(module: str, store: str, observed: Observed, rows: list[str], *, li
     standard += [f"import {name}" for name in ("json", "pickle") if any(f"{name}.loads(" in text for text in rows)]
     ours = ", ".join(
         ["Action, Configuration, SimpleTarget", *(["awaited"] if observed.is_awaited else [])]
+        + (["entered"] if observed.make.startswith("entered(") else [])
         + ([] if store else [_FUNCTIONS])
     )
     others = [*([f"from {module} import {store}"] if store else []), f"from tornpage import {ours}"]
