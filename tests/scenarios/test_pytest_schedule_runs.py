@@ -528,6 +528,14 @@ def test_misuse_of_coroutines_is_told_in_a_line(run: Ran) -> None:
             asyncio.run(main())
 
         @pytest.mark.interleave
+        def test_plain(callers):
+            async def one():
+                pass
+            async def main():
+                await callers(one, lambda: None)
+            asyncio.run(main())
+
+        @pytest.mark.interleave
         def test_failing(callers):
             async def one():
                 await asyncio.sleep(0)
@@ -538,8 +546,9 @@ def test_misuse_of_coroutines_is_told_in_a_line(run: Ran) -> None:
         """,
         "-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning",
     )  # fmt: skip
-    done.assert_outcomes(failed=3)
+    done.assert_outcomes(failed=4)
     text = done.stdout.str()
+    assert "two callables or two coroutine functions, and <function test_plain" in text
     assert "is marked interleave and never awaited what `callers` returned" in text
     assert "callers takes two callables or two coroutine functions, not <coroutine object" in text
     assert "Failed: by itself" in text

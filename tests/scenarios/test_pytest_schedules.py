@@ -177,7 +177,7 @@ def test_coroutines_are_switched_at_the_awaits_of_their_tasks(run) -> None:
             async def call():
                 await began(add())
             async def main():
-                await callers(call, call)
+                await callers(call, lambda: call())
             asyncio.run(main())
             assert two[1].db.execute("SELECT owner FROM job").fetchall() == [(2,)]
         """

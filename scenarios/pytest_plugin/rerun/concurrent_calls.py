@@ -81,9 +81,10 @@ class Callers:
             pytest.fail("callers is called once in a test: one schedule, one pair of calls", pytrace=False)
         self._point.was_used = True
         check = functools.partial(_checked, errors=errors)
-        if inspect.iscoroutinefunction(first) and inspect.iscoroutinefunction(second):
-            return self._in_one_loop(first, second, check)
-        if not callable(first) or not callable(second) or any(map(inspect.iscoroutinefunction, (first, second))):
+        if callable(first) and callable(second) and any(map(inspect.iscoroutinefunction, (first, second))):
+            one, other = (functools.partial(_awaited, work) for work in (first, second))
+            return self._in_one_loop(one, other, check)
+        if not callable(first) or not callable(second):
             _forget(first, second)
             pytest.fail(
                 f"callers takes two callables or two coroutine functions, not {first!r} and {second!r}", pytrace=False
@@ -169,6 +170,14 @@ def _threads_of_their_own(gate: Gate) -> Iterator[None]:
 
 
 async def _itself(made: Any) -> Any:
+    return await made
+
+
+async def _awaited(work: Callable[[], Any]) -> Any:
+    """Make a coroutine, by its function or by one such as ``lambda: store.claim("one")``, and await it."""
+    made = work()
+    if not inspect.isawaitable(made):
+        raise TypeError(f"callers takes two callables or two coroutine functions, and {work!r} is none of these")
     return await made
 
 
