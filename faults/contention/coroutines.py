@@ -2,10 +2,12 @@
 
 Each runs in a task of its own, and it, and the tasks that it begins (`begun_tasks`), make a step only while it has the
 turn; once it has ended, what is left of these runs freely. The end of such a task counts as an await. If the one with
-the turn can't go on (the other one holds what it waits for: an asyncio lock, a lock of the database), the other one
-gets it; so a sound pair ends, and the same schedule makes the same steps. A worker thread that waits in SQLite's busy
-handler waits for the other coroutine, in virtual time. When neither goes on in its turn, both run freely, as in a loop
-without turns; if still neither makes a step for a long time, they wait for each other.
+the turn can't go on, the tasks that the other one has begun help, while that one stands: it may wait for a worker that
+the other one's call has begun. If that is not enough (the other one holds what it waits for: an asyncio lock, a lock of
+the database), the other one gets the turn; so a sound pair ends, and the same schedule makes the same steps. A worker
+thread that waits in SQLite's busy handler waits for the other coroutine, in virtual time. When neither goes on in its
+turn, both run freely, as in a loop without turns; if still neither makes a step for a long time, they wait for each
+other.
 
 A coroutine can't go on if all threads of the process sleep, as the system reports it: a thread that waits for a
 processor is awake. If that can't be settled (a thread stays awake for ten seconds), the schedule can't be judged:
@@ -39,6 +41,8 @@ _IDLE_POLLS: Final = 60
 _IDLE_IN_ANY_CASE_S: Final = 2.0
 _PATIENCE_S: Final = 10.0
 _POLL_S: Final = 0.0005
+# A task that wakes up by a timer does so for ever.
+_MOST_HELPS: Final = 3
 _NAMES: Final = "AB"
 _NEITHER: Final = -1
 # Exceptions that end the loop, or the test.
@@ -73,6 +77,8 @@ class Pair:
         # Whose turn it is (None: both run, -1: neither), how often that has changed, and what waits for it.
         self._turn: int | None = 0
         self._changes = 0
+        # How often in this turn the tasks of the other one were allowed to go on, and the steps made by then.
+        self._helps, self._helped_at = 0, -1
         self._changed = self._loop.Event()
         self._threads = threading.Condition()
         self._failure: Deadlock | Unsettled | None = None
@@ -187,7 +193,7 @@ class Pair:
         """Wait for the turn; return what was raised in the waiting task meanwhile, such as its cancellation."""
         raised: BaseException | None = None
         self._ready.add(me)
-        while self._turn not in (index, None) and not self._has_ended[index]:
+        while not self._may_go_on(index, me):
             try:
                 with self._shielded():
                     await self._changed.wait()
@@ -198,14 +204,33 @@ class Pair:
         self._ready.discard(me)
         return raised
 
+    def _may_go_on(self, index: int, me: object) -> bool:
+        helps = self._helps and me is not self and self._turn == 1 - index
+        return self._turn in (index, None) or self._has_ended[index] or bool(helps)
+
     def _shielded(self) -> Any:
         # What trio has waited for is there, and it cancels no such wait: its nurseries rely on that.
         return contextlib.nullcontext() if self._loop is asyncio else self._loop.CancelScope(shield=True)
 
     def _give(self, turn: int | None) -> None:
+        self._helps = 0
+        self._change(turn, 1)
+
+    def _help(self) -> bool:
+        """Let the tasks that the other one has begun go on in this turn; False if there is none that could."""
+        turn, other = self._turn, 1 - (self._turn or 0)
+        has_gone_on = not self._helps or self.seen[other] > self._helped_at
+        if len(self._works[other]) < 2 or self._has_ended[other] or not has_gone_on or self._helps >= _MOST_HELPS:
+            return False
+        self._helps, self._helped_at = self._helps + 1, self.seen[other]
+        # So often that a thread looks again at what it waits for.
+        self._change(turn, 2)
+        return True
+
+    def _change(self, turn: int | None, steps: int) -> None:
         with self._threads:
             self._turn = turn
-            self._changes += 1
+            self._changes += steps
             self._threads.notify_all()
         self._changed.set()
         self._changed = self._loop.Event()
@@ -242,6 +267,8 @@ class Pair:
                 if self._turn is None and stood_s > _PATIENCE_S:
                     self._failure = Deadlock(self._places(), "A and B wait for each other")
                 elif self._turn is not None and ((polls > _IDLE_POLLS and all_idle()) or self._is_late(stood_s)):
+                    if self._help():
+                        continue
                     idle += 1
                     other = 1 - self._turn
                     self._give(None if idle > 2 or self._has_ended[other] else other)

@@ -186,6 +186,49 @@ def test_coroutines_are_switched_at_the_awaits_of_their_tasks(run) -> None:
     assert not [line for line in done.stdout.lines if line.startswith("FAILED") and "True" in line]
 
 
+def test_a_worker_that_one_call_has_begun_serves_the_other_one_while_that_call_stands(run) -> None:
+    done = run(
+        """
+        class Store:
+            def __init__(self):
+                self.queue, self.worker, self.disk, self.cache, self.puts = asyncio.Queue(), None, 1, None, 0
+            async def work(self):
+                while True:
+                    value, done = await self.queue.get()
+                    await asyncio.sleep(0)
+                    self.disk = value or self.disk
+                    done.set_result(self.disk)
+            async def ask(self, value=None):
+                self.worker = self.worker or asyncio.ensure_future(self.work())
+                done = asyncio.get_running_loop().create_future()
+                self.queue.put_nowait((value, done))
+                return await done
+            async def get(self, looks_again):
+                puts = self.puts
+                value = self.cache or await self.ask()
+                # Or the value from before the other one's change stays in the cache.
+                if not looks_again or puts == self.puts:
+                    self.cache = value
+                return value
+            async def put(self, value):
+                await self.ask(value)
+                self.puts, self.cache = self.puts + 1, None
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("looks_again", [True, False])
+        def test_put(callers, looks_again):
+            async def main():
+                store = Store()
+                await callers(lambda: store.get(looks_again), lambda: store.put(2))
+                assert await store.get(looks_again) == 2
+                store.worker.cancel()
+            asyncio.run(main())
+        """
+    )
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["FAILED *test_put?False?*"])
+
+
 def test_a_call_that_is_cut_short_leaves_no_transaction(run) -> None:
     done = run(
         """
