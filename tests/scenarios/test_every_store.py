@@ -295,7 +295,9 @@ def test_the_checks_of_a_run_are_those_of_its_searches_and_files() -> None:
     assert {"error-is-not-hidden", "integrity", "log-stays-small", "waits-for-a-short-lock"} <= set(in_wal)
     assert not {"terminal-is-final", "deadlock"} & set(in_wal)
     assert "log-stays-small" not in applied_to(("sweep",), {"delete"}, keeps_sqlite=True, has_own_rules=False)
-    assert "integrity" not in applied_to(("crash",), {"file"}, keeps_sqlite=False, has_own_rules=False)
+    of_files = applied_to(("crash",), {"file"}, keeps_sqlite=False, has_own_rules=False)
+    assert "integrity" in of_files
+    assert "waits-for-a-short-lock" not in of_files
     assert set(
         applied_to(("sweep", "interleave", "fuzz"), {"wal", "delete"}, keeps_sqlite=True, has_own_rules=True)
     ) == set(CHECKS) - {"survives-a-failed-sync", "damage-is-not-hidden"}

@@ -155,6 +155,19 @@ def test_a_rare_fault_gives_way_to_an_ordinary_one() -> None:
     assert shortest((Arm("read:db@6=IOERR_CORRUPTFS"), call("c")), sixth) == (Arm("read:db@6=IOERR_READ"), call("c"))
 
 
+@pytest.mark.parametrize(
+    ("rare", "needed", "ordinary"),
+    [
+        (Arm("file-create:other@1..=EDQUOT"), "file-", Arm("file-write@1=ENOSPC")),
+        (Arm("file-mkdir:dir@2/before=EIO"), "file-mkdir:dir@2", Arm("file-mkdir:dir@2=ENOSPC")),
+        (Arm("sync:db@2/after=IOERR_FSYNC"), "sync:db@2", Arm("sync:db@2=IOERR_FSYNC")),
+        (Arm("commit@2=IOERR_FSYNC", "statement"), "commit@2", Arm("commit@2=IOERR_FSYNC", "statement")),
+    ],
+)
+def test_an_ordinary_fault_is_of_the_same_family(rare: Arm, needed: str, ordinary: Arm) -> None:
+    assert shortest((rare, call("c")), lambda story: needed in armed(story)) == (ordinary,)
+
+
 def test_a_step_keeps_its_minute_only_where_that_is_needed() -> None:
     late = Call(Action("c"), at=7, ends=True)
     assert shortest((late,), lambda story: "c" in called(story)) == (call("c"),)

@@ -54,6 +54,9 @@ NO_FAULT: Final = "no fault is needed"
 _ORDINARY: Final = (
     ("write", "FULL"), ("write", "IOERR_WRITE"), ("sync", "IOERR_FSYNC"), ("read", "IOERR_READ"), ("lock", "BUSY"),
 )  # fmt: skip
+_ORDINARY_OF_FILES: Final = (
+    ("file-write", "ENOSPC"), ("file-create", "ENOSPC"), ("file-write", "EIO"), ("file-fsync", "EIO"),
+)  # fmt: skip
 # At how many writes the most common fault is tried.
 _MOST_WRITES: Final = 8
 _ORDINARY_CALLS: Final = (("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("fdatasync", "EIO"), ("pread64", "EIO"))
@@ -272,7 +275,13 @@ def _plainly(step: Step) -> Step:
 def rarity(plan: faults.FaultPlan) -> int:
     """How rare the first fault of a plan is: 0 for the most common one; an error after the effect is the rarest."""
     fault = plan.faults[0]
-    return len(_ORDINARY) + 1 if fault.timing == "after" else _rank(_ORDINARY, (fault.kind, fault.effect))
+    common = _common_like(fault)
+    return len(common) + 1 if fault.timing == "after" else _rank(common, (fault.kind, fault.effect))
+
+
+def _common_like(fault: faults.Fault) -> tuple[tuple[str, str], ...]:
+    """The common faults of plain files for one of them, and else SQLite's."""
+    return _ORDINARY_OF_FILES if fault.kind.startswith("file-") else _ORDINARY
 
 
 def _more_ordinary(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
@@ -280,17 +289,22 @@ def _more_ordinary(plan: faults.FaultPlan) -> Iterator[faults.FaultPlan]:
     fault = plan.faults[0]
     if len(plan.faults) != 1 or fault.effect == faults.KILL:
         return
-    rank = _rank(_ORDINARY, (fault.kind, fault.effect) if fault.timing == "before" else None)
-    for kind, effect in _ORDINARY[:rank]:
+    common = _common_like(fault)
+    rank = _rank(common, (fault.kind, fault.effect) if fault.timing == "before" else None)
+    for kind, effect in common[:rank]:
         for last in (1, None):
             yield faults.FaultPlan((faults.Fault(kind, effect, when=faults.When(1, last)),))
-        if kind == fault.kind:
-            yield faults.FaultPlan((dataclasses.replace(fault, effect=effect, timing="before"),))
-    kind, effect = _ORDINARY[0]
+    # The same operation with what happens to it more often; which errors a statement can have depends on where it is.
+    is_statement = fault.kind in faults.STATEMENT_KINDS
+    for timing, effect in () if is_statement else faults.effects_of(fault.kind, fault.role):
+        if (timing, effect) == (fault.timing, fault.effect):
+            break
+        yield faults.FaultPlan((dataclasses.replace(fault, effect=effect, timing=timing),))
     if rank:
         # The first write may come before what the finding needs.
-        later = (faults.When(number, number) for number in range(2, _MOST_WRITES + 1))
-        yield from (faults.FaultPlan((faults.Fault(kind, effect, when=when),)) for when in later)
+        kind, effect = common[0]
+        for number in range(2, _MOST_WRITES + 1):
+            yield faults.FaultPlan((faults.Fault(kind, effect, when=faults.When(number, number)),))
 
 
 def _more_ordinary_calls(fault: SyscallFault) -> Iterator[SyscallFault]:

@@ -27,10 +27,9 @@ class Check(msgspec.Struct, frozen=True):
         return SCOPES[self.scope]
 
 
-Scope = Literal["every", "sqlite", "wal", "rollback", "contend", "interleave", "failed-sync", "latent", "own"]
+Scope = Literal["every", "wal", "rollback", "contend", "interleave", "failed-sync", "latent", "own"]
 SCOPES: Final[Mapping[Scope, str]] = {
     "every": "every target",
-    "sqlite": "every target that keeps an SQLite file",
     "wal": "every target in WAL mode; checked without a fault and without a reading rival (sweep, syscalls)",
     "rollback": "every target with a rollback journal that serves several callers; checked without a fault (sweep, "
     "syscalls)",
@@ -102,11 +101,11 @@ _TABLE: Final = (
     ),
     Check(
         "integrity",
-        "PRAGMA integrity_check and foreign_key_check find nothing, and full-text indexes match their content",
+        "the files can be read, and SQLite's checks of pages, foreign keys and full-text indexes find nothing",
         "How to corrupt an SQLite database file: https://sqlite.org/howtocorrupt.html",
         "Look for journal files that were deleted or separated from their database, and for synchronous=OFF; run "
-        "PRAGMA foreign_keys = ON on each connection; keep an external content table's index by triggers.",
-        scope="sqlite",
+        "PRAGMA foreign_keys = ON on each connection; keep an external content table's index by triggers. Write a "
+        "plain file beside the old one, sync it, and rename it.",
     ),
     Check(
         "observers-saw-exactly-the-commits",
@@ -293,7 +292,6 @@ def applied_to(
     """The codes of the checks that a run with these searches applies to a target."""
     scopes: dict[Scope, bool] = {
         "every": True,
-        "sqlite": keeps_sqlite,
         "wal": "wal" in journal_modes and not {"sweep", "syscalls"}.isdisjoint(searches),
         "rollback": bool({*journal_modes} - {"wal", "file"}) and not {"sweep", "syscalls"}.isdisjoint(searches),
         "contend": keeps_sqlite and not {"contend", "fuzz"}.isdisjoint(searches),
