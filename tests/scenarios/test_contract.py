@@ -11,13 +11,14 @@ from typing import Any
 import others_stores
 import pytest
 import tiny_stores
+from plain_stores import SoundByBoundNames
 
 from tornpage import faults
 from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.execution.preflight import contract, rules
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model import simple_target
-from tornpage.scenarios.model.target import Action, SetUpError, TargetError
+from tornpage.scenarios.model.target import Action, Configuration, SetUpError, TargetError
 from tornpage.scenarios.run.campaign import Exit, verdict
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import SHIPPED, find
@@ -223,3 +224,11 @@ class HangsTwice(others_stores.ShelfTarget):
 def test_the_call_that_never_returned_is_named_and_not_the_close_after_it(tmp_path: Path) -> None:
     with patience(0.3), pytest.raises(TargetError, match=r"wait\(\) did not return"):
         rehearsed(HangsTwice, tmp_path)
+
+
+def test_a_store_of_plain_files_that_declares_a_journal_of_sqlite_s_is_told_what_to_declare(tmp_path: Path) -> None:
+    class Forgets(SoundByBoundNames):
+        configurations = (Configuration("wal", "FULL"),)
+
+    with faults.install(), pytest.raises(SetUpError, match=r"store\.json is no database, .* declares configurations ="):
+        require_contract(Forgets(), Forgets.configurations[0], tmp_path)

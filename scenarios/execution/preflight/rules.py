@@ -13,6 +13,7 @@ from typing import Final
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.faults.vfs.passed_by import is_database
 from tornpage.faults.vfs.shared_files import shared
 from tornpage.scenarios.model.target import Configuration, SetUpError, Target, View
 
@@ -66,9 +67,18 @@ def require_empty(name: str, view: View) -> None:
 
 def require_file(target: Target, configuration: Configuration, directory: Path) -> None:
     """Require the store's file where the target says, in the directory that the store was given."""
-    if configuration.journal_mode == "file" or target.files_view is not None:
+    if configuration.journal_mode == "file":
         return
     expected = target.database(directory)
+    if target.files_view is not None:
+        if expected.exists() and not is_database(expected) and not faults.shims().has_opened(expected):
+            raise SetUpError(
+                target.name,
+                "declarations",
+                f"{expected.name} is no database, and the target has `files_view` and the configuration "
+                f"{configuration}: a store of plain files declares configurations = (Configuration('file', 'FULL'),)",
+            )
+        return
     if not expected.resolve().is_relative_to(directory.resolve()):
         raise SetUpError(
             target.name,
