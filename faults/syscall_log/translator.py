@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage.faults.errors import FaultError
+from tornpage.faults.files.links import leads_out, target_in
 from tornpage.faults.files.replica import Replica
 from tornpage.faults.syscall_log.lines import SystemCallLine, descriptor_of, pieces_of, text_of
 from tornpage.faults.vfs.operation_log import Operation, Tape, unnamed_in
@@ -75,6 +76,8 @@ class Translator:
         self._answers_to = answers_to
         self._sizes: dict[str, _Size] = {}
         self._directories: set[str] = {""}
+        # The symbolic links in the directory, by name.
+        self._soft: set[str] = set()
         self._unnamed = 0
         self._look_round()
         first = _process_now(process)
@@ -92,9 +95,14 @@ class Translator:
     def _look_round(self) -> None:
         for above, directories, files in os.walk(self._tape.root):
             below = self._tape.name_of(above) or ""
-            self._directories |= {os.path.join(below, one) for one in directories}  # noqa: PTH118
-            for name in [one for one in files if not Path(above, one).is_symlink()]:
-                self._sizes[os.path.join(below, name)] = _Size(Path(above, name).stat().st_size)  # noqa: PTH118
+            for name in (*directories, *files):
+                path, here = Path(above, name), os.path.join(below, name)  # noqa: PTH118
+                if path.is_symlink():
+                    self._soft.add(here)
+                elif name in directories:
+                    self._directories.add(here)
+                else:
+                    self._sizes[here] = _Size(path.stat().st_size)
 
     def _of_a_child(self, unfinished: Mapping[int, str]) -> _Process:
         """The process of a thread whose clone is not logged yet: the child may run before that line is complete."""
@@ -127,7 +135,14 @@ class Translator:
         if directory != self._tape.root:
             whole = os.path.join(os.path.realpath(directory), last)  # noqa: PTH118
         name = self._tape.name_of(whole)
+        if self._soft and self._goes_through_a_link(directory):
+            # Where that led at the time of the call is not known.
+            raise NotTranslatedError(f"{name} is named through a symbolic link in the directory")
         return None if name is not None and name.endswith(_SHARED_MEMORY) else name
+
+    def _goes_through_a_link(self, directory: str) -> bool:
+        below = self._tape.relative(directory)
+        return below is not None and any(f"{below}/".startswith(f"{one}/") for one in self._soft)
 
     def _refuse(self, call: SystemCallLine, name: str, why: str) -> None:
         raise NotTranslatedError(f"{call.name} on {name or 'the directory'} {why}")
@@ -272,9 +287,15 @@ class Translator:
             self._tape.add(Operation("delete", old))
             return
         self._tape.add(Operation("rename", old, other=new))
-        if old in self._directories:
+        self._soft.discard(new)
+        if old in self._soft:
+            self._soft.discard(old)
+            self._soft.add(new)
+            self._sizes.pop(new, None)
+        elif old in self._directories:
             self._directories = {_moved(one, old, new) for one in self._directories}
             self._sizes = {_moved(one, old, new): size for one, size in self._sizes.items()}
+            self._soft = {_moved(one, old, new) for one in self._soft}
         elif old in self._sizes:
             self._sizes[new] = self._sizes.pop(old)
 
@@ -291,8 +312,13 @@ class Translator:
     def _links_softly(self, call: SystemCallLine, process: _Process) -> None:
         fields = call.fields
         new = self._path(fields[1], process) if call.name == "symlink" else self._path(fields[2], process, fields[1])
-        if new is not None:
-            self._refuse(call, new, "makes a symbolic link, and a crash state has only files and directories")
+        if new is None:
+            return
+        root, target = self._tape.root, text_of(fields[0])
+        if leads_out(root, os.path.join(root, os.path.dirname(new), os.fsdecode(target))):  # noqa: PTH118, PTH120
+            self._refuse(call, new, "makes a symbolic link to a file elsewhere")
+        self._soft.add(new)
+        self._tape.add(Operation("symlink", new, data=target_in(root, target)))
 
     def _removes(self, call: SystemCallLine, process: _Process) -> None:
         fields = call.fields
@@ -306,6 +332,7 @@ class Translator:
     def _forget(self, name: str) -> None:
         self._sizes.pop(name, None)
         self._directories.discard(name)
+        self._soft.discard(name)
 
     def _makes_directory(self, call: SystemCallLine, process: _Process) -> None:
         fields = call.fields

@@ -10,6 +10,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.files import Replica
+from tornpage.faults.files.links import link_name, target_in
 from tornpage.faults.strace import SyscallsUnavailableError, why_unavailable
 from tornpage.faults.syscall_log.lines import Lines, descriptor_of, text_of
 from tornpage.faults.syscall_log.recorder import OperationRecorder
@@ -74,8 +75,11 @@ def require_same(tape: Tape, base: dict[str, bytes], home: Path) -> None:
     there = {
         str(path.relative_to(home)): path.read_bytes()
         for path in home.rglob("*")
-        if path.is_file() and not path.name.endswith("-shm")
+        if path.is_file() and not path.is_symlink() and not path.name.endswith("-shm")
     }
+    for path in home.rglob("*"):
+        if path.is_symlink():
+            there[link_name(str(path.relative_to(home)))] = target_in(str(home), bytes(path.readlink()))
     assert replica.different(there) == []
 
 
@@ -168,6 +172,16 @@ def test_it_writes_down_what_the_shim_writes_down(mode: str, recorded: Recorded,
             "os.open('a', os.O_CREAT | os.O_WRONLY); os.link('a', 'b'); os.unlink('a'); os.mkdir('s'); os.rmdir('s')",
             ["create a", "link a to b", "delete a", "mkdir s", "rmdir s"],
         ),
+        (
+            "os.mkdir('v1'); os.symlink('v1', 'now'); os.open('now/a', os.O_CREAT | os.O_WRONLY); os.mkdir('v2');"
+            "os.symlink(os.path.join(os.getcwd(), 'v2'), 'new'); os.replace('new', 'now');"
+            "f = os.open('now/b', os.O_CREAT | os.O_WRONLY); os.write(f, b'1');"
+            "os.symlink('gone', 'x'); os.unlink('x')",
+            [
+                "mkdir v1", "symlink now to v1", "create v1/a", "mkdir v2", "symlink new to v2", "rename new to now",
+                "create v2/b", "write 1 bytes of v2/b at 0", "symlink x to gone", "delete x",
+            ],
+        ),
     ],
 )  # fmt: skip
 def test_plain_files_are_followed(code: str, operations: list[str], recorded: Recorded) -> None:
@@ -223,7 +237,8 @@ def test_what_is_done_after_an_answer_comes_after_it(tmp_path: Path) -> None:
             "sendfile on n copies inside the kernel from a file whose contents",
         ),
         ("open('../other', 'w').close(); os.rename('../other', 'here')", "rename on here brings a file from elsewhere"),
-        ("os.symlink('kept', 'soft')", "symlink on soft makes a symbolic link"),
+        ("open('../other', 'w').close(); os.symlink('../other', 'soft')", "symlink on soft makes a symbolic link to a"),
+        ("os.mkdir('d'); os.symlink('d', 's'); os.mkdir('s/x')", "d/x is named through a symbolic link"),
         ("libc.syscall(425, 1, ctypes.create_string_buffer(200))", "io_uring_setup: operations through io_uring"),
     ],
 )
