@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.errors import AllocatorUnavailableError
-from tornpage.faults.garbage import collect
+from tornpage.faults.garbage import collect, living
 from tornpage.faults.limits.limit import Limit
 from tornpage.faults.reach.library import OK, Library, reach
 from tornpage.faults.sqlite_library import sqlite3
@@ -53,16 +53,25 @@ _MALLOC: Final = ctypes.CFUNCTYPE(_pointer, ctypes.c_int)
 _REALLOC: Final = ctypes.CFUNCTYPE(_pointer, _pointer, ctypes.c_int)
 
 
-def _holds_memory(one: object) -> bool:
-    kind = type(one)
-    if issubclass(kind, sqlite3.Connection):
-        try:
-            sqlite3.Connection.total_changes.__get__(one)
-        except sqlite3.ProgrammingError:  # It is closed.
-            return False
-        return True
+def _may_hold_memory(kind: type) -> bool:
     # A cursor with rows left has a statement, and a statement keeps a closed connection alive inside SQLite.
-    return kind.__module__ == "sqlite3" and kind.__name__ in {"Statement", "Blob"}
+    return issubclass(kind, sqlite3.Connection) or (
+        kind.__module__ == "sqlite3" and kind.__name__ in {"Statement", "Blob"}
+    )
+
+
+def _is_closed(one: object) -> bool:
+    try:
+        sqlite3.Connection.total_changes.__get__(one)
+    except sqlite3.ProgrammingError:
+        return True
+    except TypeError:  # It is no connection.
+        return False
+    return False
+
+
+def _holds_memory() -> bool:
+    return not all(map(_is_closed, living(_may_hold_memory)))
 
 
 def _is_in_use() -> bool:
@@ -71,10 +80,10 @@ def _is_in_use() -> bool:
     SQLite's own statistics can't show it: they are off inside the scopes, so memory that is allocated outside and freed
     inside stays counted.
     """
-    if not any(map(_holds_memory, gc.get_objects())):
+    if not _holds_memory():
         return False
     collect()
-    return any(map(_holds_memory, gc.get_objects()))
+    return _holds_memory()
 
 
 def freeze() -> None:

@@ -11,13 +11,12 @@ ends.
 """
 
 import contextlib
-import gc
 from collections.abc import Iterator
 from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.contention.idle import is_alone, until_idle
-from tornpage.faults.garbage import collect
+from tornpage.faults.garbage import collect, living
 from tornpage.faults.sqlite_library import sqlite3
 
 # For a thread that goes on.
@@ -62,9 +61,12 @@ def closed_by_threads(before: int) -> None:
 
 def _young_transactions() -> list[Any]:
     """The connections that were made a short time ago and are in a transaction."""
-    young = [*gc.get_objects(generation=0), *gc.get_objects(generation=1)]
-    # By type, since asking an object for its class may run its code.
-    return [one for one in young if issubclass(type(one), sqlite3.Connection) and _is_in_transaction(one)]
+    young = [*living(_is_connection, 0), *living(_is_connection, 1)]
+    return [one for one in young if _is_in_transaction(one)]
+
+
+def _is_connection(kind: type) -> bool:
+    return issubclass(kind, sqlite3.Connection)
 
 
 def _is_in_transaction(connection: sqlite3.Connection) -> bool:

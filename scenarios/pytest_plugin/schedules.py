@@ -12,7 +12,6 @@ one run.
 
 import contextlib
 import functools
-import gc
 import inspect
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +21,7 @@ from unittest import mock
 import pytest
 
 from tornpage import faults
+from tornpage.faults.garbage import living
 from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import shared_files
@@ -144,8 +144,8 @@ class _Schedule:
         return made
 
     def _run_all(self) -> list[pytest.TestReport]:
-        # Those opened before: by wider fixtures, by modules. Classes are compared, since an object may be a proxy.
-        existing = [one for one in gc.get_objects() if issubclass(type(one), sqlite3.Connection)]
+        # Those opened before: by wider fixtures, by modules.
+        existing = living(lambda kind: issubclass(kind, sqlite3.Connection))
         self._connections.of_fixtures += existing
         with faults.install(virtual_sleep=False) as shims, sleeping(shims), _untied_connections():
             made = self._runs()

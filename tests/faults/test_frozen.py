@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tornpage import faults
+from tornpage.faults.garbage import living
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +49,22 @@ def test_what_the_program_has_frozen_itself_stays_so() -> None:
     with faults.frozen():
         assert gc.get_freeze_count() == count
     assert gc.get_freeze_count() == count
+
+
+def test_objects_are_found_by_type_also_beside_classes_that_have_no_hash() -> None:
+    class Kind(type):
+        def __eq__(cls, other: object) -> bool:
+            return False
+
+        __hash__ = None  # type: ignore[assignment] # so that it has none
+
+    class Own(sqlite3.Connection):
+        pass
+
+    odd = Kind("Odd", (), {})()
+    with contextlib.closing(Own(":memory:")) as connection:
+        found = living(lambda kind: issubclass(kind, sqlite3.Connection))
+        assert any(one is connection for one in found)
+        assert not any(one is odd for one in found)
+        # What has just been made is young.
+        assert any(one is connection for one in living(lambda kind: kind is Own, 0))

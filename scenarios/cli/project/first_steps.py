@@ -62,7 +62,8 @@ def target(name: str, out: Path | None) -> None:
     if path.exists():
         raise click.UsageError(f"{path} is here already; move it away first, or name another file with --out")
     store = _imported(module, attribute)
-    with could_not_run(), scratch() as directory, faults.install() as shim, shim.deterministic():
+    # Open connections are looked for among all objects, often; those of the store are made in here.
+    with could_not_run(), scratch() as directory, faults.install() as shim, shim.deterministic(), faults.frozen():
         observed = observe(store, directory / "observed")
         written = write_target(observed, module, attribute, directory, here=_module_of(path))
     try:

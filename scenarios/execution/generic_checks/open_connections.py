@@ -7,13 +7,13 @@ a connection's own thread may run.
 """
 
 import contextlib
-import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.garbage import living
 from tornpage.faults.reach.bindings import code_of, connection_classes, imported, sqlite_errors
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.checks import Violation
@@ -31,9 +31,8 @@ def connections_on(directory: Path) -> list[Any]:
 
 
 def _all_connections() -> list[Any]:
-    # By type, since asking an object for its class may run its code.
     classes = connection_classes()
-    return [one for one in gc.get_objects() if issubclass(type(one), classes)]
+    return living(lambda kind: issubclass(kind, classes))
 
 
 def _is_below(connection: Any, directory: Path, *, elsewhere: bool = False) -> bool:
