@@ -98,7 +98,7 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
     proposals = (
         _Proposal(source, beat.action, answers, rest, touches)
         for source, beat, (seen, rest) in itertools.product(sources, observed.beats, views(observed))
-        for answers in ([seen, [_over_the_rows(one, source) for one in seen]] if seen and source else [seen])
+        for answers in _shown(seen, source)
         for touches in _touched(beat, {*(answer.table.name for answer in seen), *(table.name for table in rest)})
     )
     # What the store itself shows comes first, then views of every table, then beats that change one table.
@@ -132,6 +132,34 @@ def _touched(beat: Beat, shown: Container[str]) -> Iterator[tuple[str, ...]]:
     for own in beat.tables[: beat.one_row]:
         if own in changed:
             yield tuple(f"{name}/" for name in changed if name != own)
+
+
+def _shown(seen: list[Answer], source: str) -> Iterator[list[Answer]]:
+    """The answers with the columns that they leave out, as they are, and over the rows."""
+    if seen and source:
+        if (whole := [_with_other_columns(one, source) for one in seen]) != seen:
+            yield whole
+        yield seen
+        yield [_over_the_rows(one, source) for one in seen]
+    else:
+        yield seen
+
+
+def _with_other_columns(answer: Answer, source: str) -> Answer:
+    """The answer beside the columns of its table that it leaves out, but for the key; the same if there are none."""
+    table, read = answer.table, re.search(r"SELECT (.+?) FROM ", answer.rows)
+    shown = read[1].split(", ") if read else []
+    others = [one for one in map(quoted, table.columns) if one not in {*shown, *map(quoted, table.keys)}]
+    if not shown or not others:
+        return answer
+    query = f"SELECT {', '.join([shown[0], *others])} FROM {quoted(table.name)}"  # noqa: S608 - its own names
+    rest = f'{{f"{table.name}/{{row[0]}}": list(row[1:]) for row in CONNECTION.execute({literal(query)})}}'
+    return msgspec.structs.replace(
+        answer,
+        view=f"both({answer.view}, {rest.replace('CONNECTION', source)})",
+        rows=f"both({answer.rows}, {rest.replace('CONNECTION', 'connection')})",
+        what=f"{answer.what}, beside {', '.join(others)} through {source}",
+    )
 
 
 def _over_the_rows(answer: Answer, source: str) -> Answer:
@@ -232,6 +260,14 @@ def tables(connection):
 
 """
 
+_BOTH: Final = """\
+# For each key what the store answers, and the columns that it does not answer.
+def both(own, others):
+    return {key: [own.get(key), others.get(key)] for key in {*own, *others}}
+
+
+"""
+
 _FROM_FILE: Final = """\
 def from_file(path):
     if not path.exists():
@@ -276,7 +312,7 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
         module=module, store=store or _FUNCTIONS, name=name, file=observed.file, journal_mode=observed.journal_mode,
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
         imports=_imports(module, store, observed, rows, library=observed.library if from_file else ""),
-        helpers=_defaults(answers)
+        helpers=_defaults(answers) + (_BOTH if any("both(" in answer.view for answer in answers) else "")
         + (_tables(rest) if rest else "") + (_from_file(observed) if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
         + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
