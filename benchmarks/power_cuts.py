@@ -34,6 +34,7 @@ from benchmarks.logged_disk import Cut, Entry, served
 from benchmarks.states_found import crash_that_leaves
 
 from tornpage import faults
+from tornpage.faults.files.links import link_name, target_in
 
 _MIB: Final = 1 << 20
 _MAKE: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
@@ -121,6 +122,26 @@ def _moves(home: Path, acknowledge: Callable[[Any], None]) -> None:
             (done / name).replace(inbox / f"again-{number % 2}")
 
 
+def _links(home: Path, acknowledge: Callable[[Any], None]) -> None:
+    """A symbolic link that is switched to the newest of a few files; the directory is synced at every other switch."""
+    for number in range(_PUTS):
+        version = home / f"version-{number % 5}"
+        with version.open("wb") as file:
+            file.write(bytes([number + 1]) * 300)
+            file.flush()
+            os.fsync(file)
+        (home / "new").unlink(missing_ok=True)
+        # One of three targets is too long for the inode itself.
+        (home / "new").symlink_to(version if number % 3 else f"{'./' * 40}{version.name}")
+        _pause()
+        if number % 4:
+            (home / "new").replace(home / "current")
+        if number % 2:
+            _sync_directory(home)
+            acknowledge(number)
+        _pause()
+
+
 def _lines(home: Path, acknowledge: Callable[[Any], None]) -> None:
     """One file that is appended to, in one write of 12 KB after the other, each synced or not."""
     with (home / "lines").open("wb", buffering=0) as file:
@@ -140,6 +161,7 @@ _WORK: Final[dict[str, Work]] = {
     "files, not synced": _files(synced=False),
     "lines": _lines,
     "moves": _moves,
+    "links": _links,
 }
 
 
@@ -237,11 +259,13 @@ def _found(kind: str, disk: bytearray, home: Path) -> dict[str, bytes]:
 
 
 def _files_in(directory: Path) -> dict[str, bytes]:
-    """The files by relative path, and the empty directories with a separator at the end; as the model has them."""
+    """The files, links and empty directories by relative path, as the model has them."""
     found: dict[str, bytes] = {}
     for one in sorted(directory.rglob("*")):
         name = str(one.relative_to(directory))
-        if one.is_dir():
+        if one.is_symlink():
+            found[link_name(name)] = target_in(os.fspath(directory), os.readlink(os.fsencode(one)))  # noqa: PTH115 - a Path drops dots
+        elif one.is_dir():
             found |= {} if any(one.iterdir()) else {f"{name}/": b""}
         elif not name.endswith("-shm"):
             found[name] = one.read_bytes()

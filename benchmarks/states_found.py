@@ -31,7 +31,7 @@ def crash_that_leaves(found: Mapping[str, bytes], states: faults.CrashStates, po
         for index, operation, number in pending:
             if index not in lost_names:
                 rename(names, operation, number)
-        there = reachable(names, states._directories)
+        there = reachable(names, states._directories, states._links)
         if there.keys() != found.keys():
             continue
         crash = _of_contents(found, states, position, there, lost_names)
