@@ -252,6 +252,16 @@ def test_without_arguments_the_command_suggests_what_to_do_here(command: Command
     assert "tornpage check --target orders_target:OrdersTarget" in command().out
 
 
+def test_plain_functions_that_open_sqlite_are_suggested_by_their_module(tmp_path: Path) -> None:
+    (tmp_path / "links.py").write_text(
+        "import sqlite3\n\ndef connect(path):\n    return sqlite3.connect(path)\n\ndef add(conn, name):\n    pass\n"
+    )
+    (tmp_path / "test_links.py").write_text("import links\n\ndef test_links():\n    pass\n")
+    suggested = "\n".join(next_steps(tmp_path))
+    assert "tornpage new target --from links\n" in suggested
+    assert "put this above test_links" in suggested
+
+
 def test_where_nothing_opens_sqlite_nothing_is_suggested(tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text("class Plain:\n    pass\n")
     (tmp_path / "broken.py").write_text("import sqlite3\nclass (:\n")

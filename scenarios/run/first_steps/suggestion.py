@@ -1,9 +1,9 @@
 """What to do next in a project: its own stores, tests and targets, found in its files without importing any of them.
 
 Method. Python files below the directory are read, a bounded number of them, and those that name a library of SQLite are
-parsed: a class that opens a connection is a store, a test file that imports such a module can have a marker, a class
-based on a target is a target. Not covered: stores in other languages, and those that open SQLite through another
-package.
+parsed: a class that opens a connection is a store, and so are the functions of a module if one of them does; a test
+file that imports such a module can have a marker, a class based on a target is a target. Not covered: stores in other
+languages, and those that open SQLite through another package.
 """
 
 import ast
@@ -45,11 +45,13 @@ class Found(msgspec.Struct):
     stores: list[Place]
     tests: list[Place]
     targets: list[Place]
+    # The modules whose plain functions open a connection, without a name.
+    functions: list[Place]
 
 
 def look(directory: Path) -> Found:
     """Find them in the files below a directory."""
-    found = Found([], [], [])
+    found = Found([], [], [], [])
     trees = list(_trees(directory))
     for path, text, tree in trees:
         is_test = path.name.startswith("test_") or path.name.endswith("_test.py")
@@ -58,7 +60,10 @@ def look(directory: Path) -> Found:
                 found.targets.append(_place(directory, path, node.name, node.lineno))
             elif isinstance(node, ast.ClassDef) and not is_test and _SQLITE.search(text) and _opens(text, node):
                 found.stores.append(_place(directory, path, node.name, node.lineno))
-    modules = {place.module.rpartition(".")[2] for place in found.stores}
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and _opens(text, node)]
+        if functions and not is_test and _SQLITE.search(text):
+            found.functions.append(_place(directory, path, "", functions[0].lineno))
+    modules = {place.module.rpartition(".")[2] for place in (*found.stores, *found.functions)}
     for path, text, tree in trees:
         if (path.name.startswith("test_") or path.name.endswith("_test.py")) and (
             _SQLITE.search(text) or any(re.search(rf"\b{re.escape(name)}\b", text) for name in modules)
@@ -84,7 +89,13 @@ def next_steps(directory: Path) -> list[str]:
             f"{one.name} in {one.file} keeps something in SQLite. A first target for it, ready to be swept:",
             f"  tornpage new target --from {one.module}:{one.name}",
         ]
-    if found.tests and (found.stores or found.targets):
+    elif found.functions:
+        one = found.functions[0]
+        lines += [
+            f"The functions of {one.file} keep something in SQLite. A first target for them, ready to be swept:",
+            f"  tornpage new target --from {one.module}",
+        ]
+    if found.tests and (found.stores or found.targets or found.functions):
         test = found.tests[0]
         if test.is_marked:
             lines += [f"Or the test that is marked already:  pytest {test.file}"]
@@ -126,7 +137,7 @@ def _files(directory: Path) -> Iterator[Path]:
                 return
 
 
-def _opens(text: str, node: ast.ClassDef) -> bool:
+def _opens(text: str, node: ast.ClassDef | ast.FunctionDef) -> bool:
     return bool(_OPENS.search(ast.get_source_segment(text, node) or ""))
 
 
