@@ -243,7 +243,11 @@ class Interleavings(Search):
                 # Real time: a search runs in virtual time.
                 began = real_monotonic()
                 for one, other in (*((call, call) for call in calls), *beside) if pairs else ():
-                    self._try(stage, serial, Interleave(one, other, callers=callers))
+                    try:
+                        self._try(stage, serial, Interleave(one, other, callers=callers))
+                    except (OpenedOnceError, _OneCallerError):
+                        # The search says so.
+                        return Forecast(0, 0.0)
                     points[str(one), str(other)] = *self._points, len(self._returns)
                 seconds += real_monotonic() - began
                 for first, second in pairs:

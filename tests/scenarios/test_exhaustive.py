@@ -122,6 +122,12 @@ def test_every_crash_state_is_told_before_it_is_tried(command: Command) -> None:
     assert ran.err.index("exhaustive: about") < ran.err.index("crash test_exhaustive:LinesTarget:")
 
 
+def test_a_store_for_one_caller_has_no_schedules_to_estimate() -> None:
+    plan = Plan(("interleave",), Profile("test", 1, None, 0, 0, schedules=None), report=None)
+    for target in (meeting_stores.RemembersTarget(), meeting_stores.OpensOnceTarget()):
+        assert "about 0 schedules of two callers" in estimated(target, plan)
+
+
 def test_a_sample_is_no_exhaustive_run_and_needs_no_estimate(command: Command) -> None:
     ran = command("sweep", *TINY, "--json")
     assert json.loads(ran.out)["extent"] == "SAMPLED"
