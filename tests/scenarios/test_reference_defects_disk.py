@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 import sys
 import uuid
 from collections.abc import Callable
@@ -160,6 +161,25 @@ def refuse_the_database_alone(path: Path, refuse: Any = files_module._refuse_for
             raise
 
 
+def tighten_all_but_the_index(path: Path) -> None:
+    for suffix in ("", "-wal", "-journal"):
+        files_module._tighten_one(path.with_name(path.name + suffix), 0o600)
+
+
+def require_by_text(version: str = sqlite3.sqlite_version) -> None:
+    needed = ".".join(map(str, connections.NEEDED_SQLITE))
+    if version < needed:
+        raise StoreTooOld(f"SQLite {version} is too old: the ledger needs {needed} or newer")
+
+
+def settings_by_a_part(state_dir: Path, settings: Any = database_module.settings_for, **more: Any) -> Any:
+    return settings(connections.MEMORY if connections.MEMORY in str(state_dir) else state_dir, **more)
+
+
+def commit_at_an_exit(self: Any, kind: Any, error: Any, trace: Any, leave: Any = Transaction.__exit__) -> Any:
+    return leave(self, *((None,) * 3 if isinstance(error, SystemExit) else (kind, error, trace)))
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a log may be read-only": (
         put(files_module, "_refuse_foreign_files", refuse_the_database_alone), outside.openings),
@@ -218,6 +238,13 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(files_module, "_tighten_one", need_the_permissions), drivers.refused_files),
     "an enumeration is not checked": (without_a_check, drivers.schemas),
     "an enumeration has one more member": (with_one_more_scope, drivers.schemas),
+    "an index is left as wide as it was": (put(files_module, "tighten", tighten_all_but_the_index), outside.openings),
+    "permissions that can't be set are said to no one": (
+        lambda patch: patch.setattr(files_module._log, "warning", files_module._log.debug), drivers.refused_files),
+    "versions are compared as texts": (put(connections, "require_sqlite", require_by_text), outside.openings),
+    "a part of its name puts a ledger into memory": (
+        put(database_module, "settings_for", settings_by_a_part), outside.openings),
+    "an exit commits a batch": (put(Transaction, "__exit__", commit_at_an_exit), drivers.scopes),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Realistic defects in memory, observers and stores, one at a time: a script's call then differs from the model."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,16 @@ def settle_and_tell(self: Any, found: Any, settle: Any = RegistryEngine.settled)
         self._observers.upserted(change.task, change.task)
 
 
+def replace_unflushed(self: Any, content: bytes) -> None:
+    name = self.path.with_name("written.new")
+    with name.open("wb") as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    name.chmod(0o600)
+    name.replace(self.path)
+    json_snapshot._sync_directory(self.path.parent)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a change that failed is announced": (put(RegistryEngine, "settled", settle_and_tell), circumstances.followers),
     "a task made again has the bad state of the one before": (
@@ -169,6 +180,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a fresh list is of exact keys": (
         put(plain.PlainBackend, "fresh_for_owner", lambda self, key: [
             task for task in self.load()[1].tasks.values() if task.owner_key == key]), outside.snapshots),
+    "a snapshot is synced before it is written": (
+        put(JsonSnapshotStore, "_replace", replace_unflushed), outside.snapshots),
 }  # fmt: skip
 
 

@@ -91,6 +91,12 @@ def prune_by_end(self: Any, age_ms: float, *, limit: Any = None, prune: Any = qu
     return int(limit)
 
 
+def release_what_is_free(self: Any, message_id: str, worker_id: str, release: Any = Outbox.release) -> Any:
+    message = self.get(message_id)
+    is_left = message is not None and message.leased_by is not None and self._is_free(message)
+    return release(self, message_id, message.leased_by if is_left else worker_id)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "the last error is why a message is given up": (
         put(outbox_rules, "moved_to_failed", lambda one, now, reason: outbox_rules._ended(
@@ -187,6 +193,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "JSON may be as deep as the stack": (put(rows, "refuse_deep", lambda *_: None), hands.deep_values),
     "attempts are counted beyond what can be stored": (
         put(outbox_rules, "_one_more", lambda attempts: attempts + 1), hands.far_times),
+    "a dead sender's lease is released by anyone": (put(Outbox, "release", release_what_is_free), hands.dead_senders),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,10 @@ class ByName(dict[str, Any]):
         return super().pop(Path(path).name, *default)
 
 
+def in_local_time(time_ms: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.localtime(time_ms // 1000))
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "workers of two directories are one if they have one id": (
         put(worker_locks, "_held_by_this_process", ByName()), circumstances.workers),
@@ -211,6 +216,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "recovery reads the runs before it has the lock": (
         several(put(Recovery, "run", run_on_what_was_seen),
                 put(Recovery, "_in_flight", lambda self, _: runs.RUNS.decode_all(self.seen))), run_scripts.recovery),
+    "the log has the user's own time": (put(recovery_module, "_as_utc", in_local_time), run_scripts.recovery),
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.rules.values import member
 from tornpage.ledger.stores.store import Change
 from tornpage.scenarios.targets.reference.scripts import (
+    arguments,
     circumstances,
     drivers,
     edges,
@@ -108,6 +109,10 @@ def watchers_last(found: Iterable[Any]) -> list[Any]:
 def silence_what_is_not_delivered(task: Any, now: int, status: Any, change: Any = rules.with_delivery_status) -> Any:
     changed = change(task, now, status)
     return replace(changed, notify_policy=NotifyPolicy.SILENT) if status == "not_applicable" else changed
+
+
+def member_in_any_case(name: str, kind: Any, value: Any) -> Any:
+    return member(name, kind, value.lower() if isinstance(value, str) else value)
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
@@ -202,6 +207,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an event comes before its task": (
         put(rules, "with_delivery_status", lambda task, now, status: replace(
             task, delivery_status=status, last_event_at=now)), tasks.times),
+    "an enumeration is taken in any case": (
+        put(creation, "member", member_in_any_case), arguments.members_in_another_form),
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from tornpage.ledger.upkeep import upkeep as upkeep_module
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     commands,
+    hands,
     outside,
     upkeep,
 )
@@ -48,6 +49,10 @@ def print_and_forget(report: Any, *, as_json: bool, tell: Any = outbox_command._
 
 def age_without_start(task: Any, now: int) -> int:
     return int(max(0, now - (task.created_at if task.last_event_at is None else task.last_event_at)))
+
+
+def missing_but_of_cancelled(task: Any, *args: Any, find: Any = audit_rules._missing_cleanup) -> Any:
+    return None if task.status == "cancelled" else find(task, *args)
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
@@ -102,6 +107,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
             replace(row, status=task.status), task, self.now)), circumstances.contradicting_rows),
     "a file that stays after its import is no problem": (
         put(outbox_command, "_print_report", print_and_forget), commands.outbox_commands),
+    "what was cancelled needs no date": (
+        put(audit_rules, "_missing_cleanup", missing_but_of_cancelled), hands.endless_tasks),
 }  # fmt: skip
 
 

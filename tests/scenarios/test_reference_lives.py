@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tornpage.scenarios.targets.reference.environment import connect_as_another
 from tornpage.scenarios.targets.reference.lives import file_calls, threads, watched_driver
 
 BEFORE = "ledger"
@@ -17,6 +18,15 @@ def clock() -> int:
 def test_another_process_comes_between_calls_on_files_and_between_statements(tmp_path: Path) -> None:
     assert file_calls.openers(tmp_path / "files", clock, before=BEFORE) == []
     assert watched_driver.openers(tmp_path / "statements", clock, before=BEFORE) == []
+
+
+def test_another_process_finds_a_database_below_a_name_that_a_uri_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "of me"
+    path.touch()
+    connection = connect_as_another(f"{path.as_uri()}?mode=rw", uri=True)
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    assert path.stat().st_size
 
 
 def test_no_call_on_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
+from urllib.parse import unquote
 
 import msgspec
 
@@ -281,12 +282,14 @@ def written_task(database: Path, task_id: str) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _far_from_utc() -> Iterator[None]:
-    """A local time that differs from UTC, as a user's may: what a command shows is in UTC."""
-    with mock.patch.dict(os.environ, {"TZ": "FAR-9"}):
+def far_from_utc() -> Iterator[None]:
+    """A local time that differs from UTC, as a user's may: what a command shows, and a log says, is in UTC."""
+    try:
+        with mock.patch.dict(os.environ, {"TZ": "FAR-9"}):
+            time.tzset()
+            yield
+    finally:
         time.tzset()
-        yield
-    time.tzset()
 
 
 def run_command(
@@ -311,7 +314,7 @@ def run_command(
     # Environment in which rich sees a terminal with room for every column.
     wide = {"FORCE_COLOR": "1", "COLUMNS": "300"} if terminal else {"FORCE_COLOR": None}
     opener = Opener(state_dir, None, 0, clock)
-    with _far_from_utc():
+    with far_from_utc():
         done = CliRunner(env=wide).invoke(ledger_group.commands[group], arguments, obj=opener)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -349,7 +352,7 @@ class Grumbler:
 
 def connect_as_another(place: str, *, uri: bool = False, **_options: Any) -> sqlite3.Connection:
     """A connection like another process's: out of reach of armed faults."""
-    path = place.removeprefix("file://").partition("?")[0] if uri else place
+    path = unquote(place.removeprefix("file://").partition("?")[0]) if uri else place
     return faults.connect_unwatched(Path(path))
 
 

@@ -38,6 +38,7 @@ from tornpage.scenarios.targets.reference.environment import (
     PretendedWorkers,
     Receiver,
     ReceiverExits,
+    far_from_utc,
     keys_of_unreadable,
     left_by_others,
     runs_of_sessions,
@@ -228,7 +229,7 @@ class OwnSession:
 
     def _do_recover(self) -> Any:
         self._hidden = []
-        with self._booting(), recovery_lines(self.told):
+        with self._booting(), recovery_lines(self.told), far_from_utc():
             return self.ledger.recover()
 
     def _do_maintenance(self, *, apply: bool | None = True) -> Any:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import io
 import itertools
+import logging
 import os
 import subprocess
 import sys
@@ -100,8 +101,11 @@ def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str)
                 code = errno.EPERM if come.met == "chmod" else errno.EIO
                 raise OSError(code, os.strerror(code))
 
-            said, again = _twice(directory, clock, act, come.watching(refuse))
+            with _warnings() as warnings:
+                said, again = _twice(directory, clock, act, come.watching(refuse))
             lost = lost_rows(directory, before)
+        if come.met == "chmod" and not warnings:
+            yield f"{act}: permissions could not be set, call {number} on a file, and there was no warning"
         if said and (come.met == "chmod" or not said.startswith(_OWN)):
             yield f"{act}: call {number} on a file, {come.met}, was refused: {said}"
         if again or lost:
@@ -110,6 +114,27 @@ def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str)
             if number == 1:
                 yield _NOTHING_MET
             return
+
+
+class _Warnings(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """The warnings about files in this scope, whatever handlers are installed."""
+    log, handler = logging.getLogger("ledger.files"), _Warnings()
+    with mock.patch.object(log, "level", logging.WARNING), mock.patch.object(log, "propagate", new=False):
+        log.addHandler(handler)
+        try:
+            yield handler.lines
+        finally:
+            log.removeHandler(handler)
 
 
 _REFUSED: Final[dict[str, Callable[[Ledger, Path], object]]] = {

@@ -90,7 +90,11 @@ def _given_away(path: Path) -> None:
 
 def _wide(directory: Path) -> None:
     _ledger(directory).chmod(0o644)
-    (directory / f"{DATABASE_NAME}-journal").write_bytes(b"")
+    # SQLite itself makes an empty index private.
+    for suffix, content in (("-journal", b""), ("-shm", bytes(100))):
+        path = directory / f"{DATABASE_NAME}{suffix}"
+        path.write_bytes(content)
+        path.chmod(0o644)
     directory.chmod(0o755)
 
 
@@ -361,16 +365,27 @@ def too_old(home: Path, *, before: str, needs: Sequence[int]) -> Any:
 
 
 def opening(
-    home: Path, *, before: str, under: str = "", reader: bool = False, idle: bool = False, **options: Any
+    home: Path,
+    *,
+    before: str,
+    under: str = "",
+    named: str = "",
+    reader: bool = False,
+    idle: bool = False,
+    **options: Any,
 ) -> Any:
     """The result of an opening: facts of the open ledger, or the error, and whether the file was left unchanged.
 
-    `before` names the existing files, `under` a path below the requested state directory; with `reader` another
-    connection reads all the time, with `idle` it only has the file open; the options are those of `Ledger.open`.
+    `before` names the existing files, `under` a path below the requested state directory, `named` its own name, if
+    that matters; with `reader` another connection reads all the time, with `idle` it only has the file open; the
+    options are those of `Ledger.open`.
     """
     if before not in BEFORE:
         raise TargetError(f"there is no such beginning: {before!r}; there are {', '.join(BEFORE)}")
-    with place(home) as directory:
+    with place(home) as parent:
+        if named:
+            parent.mkdir()
+        directory = parent / named
         BEFORE[before](directory)
         state_dir = options.pop("state_dir", directory / under)
         content = contents(directory)
@@ -464,7 +479,7 @@ def _in_the_file(path: Path) -> int | None:
     """How many tasks the database has without its log; None without a database."""
     if not path.exists():
         return None
-    with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
         return int(connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
 
 

@@ -275,21 +275,21 @@ def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any,
 
 @contextlib.contextmanager
 def _renames(durable: list[bool]) -> Iterator[None]:
-    """Add whether each file that takes another one's place in this scope was synced before, and its directory after.
-
-    Not covered: what is written into a file after it was synced.
-    """
+    """Add whether each file that takes another one's place in this scope was synced whole, and its directory after."""
     fsync, replace = os.fsync, os.replace
-    synced: set[int] = set()
+    # By file, its size at that time.
+    synced: dict[int, int] = {}
     renamed: list[tuple[bool, int]] = []
 
     def watched_fsync(descriptor: int) -> None:
         fsync(descriptor)
-        synced.add(os.fstat(descriptor).st_ino)
+        found = os.fstat(descriptor)
+        synced[found.st_ino] = found.st_size
 
     def watched_replace(source: Any, target: Any, **how: Any) -> None:
-        renamed.append((Path(source).stat().st_ino in synced, Path(target).parent.stat().st_ino))
-        synced.discard(renamed[-1][1])
+        found = Path(source).stat()
+        renamed.append((synced.get(found.st_ino) == found.st_size, Path(target).parent.stat().st_ino))
+        synced.pop(renamed[-1][1], None)
         replace(source, target, **how)
 
     with mock.patch.object(os, "fsync", watched_fsync), mock.patch.object(os, "replace", watched_replace):

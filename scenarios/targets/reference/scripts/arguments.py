@@ -27,6 +27,28 @@ def _odd_arguments(room: str) -> Callable[[], Iterator[Action]]:
     return script
 
 
+def members_in_another_form() -> Iterator[Action]:
+    """A member of an enumeration in capitals, or with a blank, is none, in each place that takes one."""
+    yield create("t")
+    yield create("r", run_id="r")
+    yield call("history.start", task_id="r", worker_id="w", run_id="r")
+    for form in (str.upper, str.capitalize, "{} ".format):
+        for name, member in (
+            ("runtime", "acp"), ("status", "running"), ("scope_kind", "system"), ("delivery_status", "failed"),
+            ("notify_policy", "silent"),
+        ):  # fmt: skip
+            yield create("odd", **{name: form(member)})
+        yield from (
+            create("odd", status="failed", terminal_outcome=form("blocked")), call("tasks.list", runtime=form("cli")),
+            call("tasks.list", status=form("queued")), call("tasks.finish", task_id="t", status=form("failed")),
+            call("tasks.set_notify_policy", task_id="t", policy=form("silent")),
+            call("tasks.set_delivery_status", task_id="t", status=form("failed")),
+            call("history.finish", run_id="r", status=form("success")), call("history.list", status=form("running")),
+            call("outbox.list", status=form("queued")), call("audit", severity=form("warn")),
+            call("audit", code=form("lost")),
+        )  # fmt: skip
+
+
 def odd_senders() -> Iterator[Action]:
     """A pass by what can be no worker: refused before anything expires."""
     yield enqueue("m")
@@ -61,4 +83,4 @@ def long_texts() -> Iterator[Action]:
     yield call("outbox.import_legacy")
 
 
-SCRIPTS: Final = (*map(_odd_arguments, _ROOMS), odd_senders, long_texts)
+SCRIPTS: Final = (*map(_odd_arguments, _ROOMS), members_in_another_form, odd_senders, long_texts)

@@ -33,6 +33,7 @@ def dead_senders() -> Iterator[Action]:
         call("outbox.claim", message_id="m", worker_id="w"), call("outbox.ack", message_id="m"),
         call("outbox.fail", message_id="m", **FAIL), call("outbox.fail", message_id="m", worker_id=_DEAD, **FAIL),
         call("outbox.move_to_failed", message_id="m"), call("outbox.release", message_id="m", worker_id=_DEAD),
+        call("outbox.release", message_id="m", worker_id="w"),
         call("outbox.recover", cutoff=None), call("outbox.recover", cutoff=None, later_ms=DAY_MS),
     )  # fmt: skip
     dead = {"leased_by": _DEAD, "terminal_reason": "earlier"}
@@ -161,6 +162,17 @@ def padded_keys() -> Iterator[Action]:
         )  # fmt: skip
 
 
+def endless_tasks() -> Iterator[Action]:
+    """An end without a date to prune it, as an older version left it, in each status that is one."""
+    for status in ("succeeded", "failed", "timed_out", "cancelled", "lost"):
+        yield create(status, status=status)
+        yield from _written("tasks", status, cleanup_after=None)
+        yield call("audit")
+        yield call("maintenance", apply=False)
+    yield call("maintenance")
+    yield call("audit")
+
+
 def unreadable_messages() -> Iterator[Action]:
     """Ended messages that can't be read: they stay when others are pruned, and count as none of them."""
     columns: tuple[tuple[str, Any], ...] = (
@@ -188,6 +200,7 @@ def negative_attempts() -> Iterator[Action]:
 
 SCRIPTS: Final = (
     padded_keys,
+    endless_tasks,
     unreadable_messages,
     negative_attempts,
     dead_senders,

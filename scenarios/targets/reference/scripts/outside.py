@@ -303,7 +303,12 @@ def openings() -> Iterator[Action]:
     ):  # fmt: skip
         yield call("open.once", before=before)
     for before in ("nothing", "ledger"):
-        yield call("open.too_old", before=before, needs=[99, 98, 97])
+        # Also one that is older as a text.
+        for needs in ([99, 98, 97], [3, 100, 0]):
+            yield call("open.too_old", before=before, needs=needs)
+    for named in (":memory:", "of :memory:", "50%41 q?mode=ro&x#y", "a\nb 'c' \"d\" ü", "file:x"):
+        for before in ("nothing", "log"):
+            yield call("open.once", before=before, named=named)
     yield call("open.once", before="nothing", under="a/b")
     yield call("open.once", before="nothing", state_dir=":memory:")
     yield call("open.once", before="nothing", state_dir=":memory:", synchronous="off")

@@ -52,6 +52,7 @@ def opening(
     *,
     before: str,
     under: str = "",
+    named: str = "",
     reader: bool = False,
     idle: bool = False,
     journal_mode: str | None = None,
@@ -60,8 +61,8 @@ def opening(
     state_dir: str | None = None,
 ) -> Outcome:
     """§1, storage: WAL, FULL and 5000 ms by default, DELETE at EXTRA; 0700 and 0600, whatever was there."""
-    # What only has the file open keeps no page in the log.
-    del idle
+    # What only has the file open keeps no page in the log; and a directory may have any name.
+    del idle, named
     is_wrong = (journal_mode or "wal") not in _JOURNAL_MODES or (synchronous or "full") not in _LEVELS
     if is_wrong or state_dir == "":
         return Outcome(state, {"error": "UsageError", "left": True})
