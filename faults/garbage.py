@@ -6,7 +6,7 @@ Not covered: collections that Python starts by itself, in the middle of a call.
 
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 
@@ -23,7 +23,11 @@ def living(is_such: Callable[[type], bool], generation: int | None = None) -> li
     Types are judged, once each: asking an object for its class may run its code, and there are 100,000 objects.
     """
     objects = gc.get_objects(generation)
-    # By identity, since a metaclass may leave its classes without a hash.
-    kinds = {id(kind): kind for kind in map(type, objects)}
-    such = {number for number, kind in kinds.items() if is_such(kind)}
+    kinds: Collection[type]
+    try:
+        kinds = {*map(type, objects)}
+    except TypeError:
+        # A metaclass has left its classes without a hash.
+        kinds = {id(kind): kind for kind in map(type, objects)}.values()
+    such = {id(kind) for kind in kinds if is_such(kind)}
     return [one for one in objects if id(type(one)) in such] if such else []

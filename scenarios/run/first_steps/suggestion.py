@@ -7,6 +7,7 @@ languages, and those that open SQLite through another package.
 """
 
 import ast
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ _SQLITE: Final = re.compile(
     r"^\s*(?:from\s+|import\s+(?:[\w.]+\s*,\s*)*)(sqlite3|apsw|pysqlite3|sqlean|aiosqlite|sqlite_utils|sqlalchemy|peewee|sqlmodel|dataset)\b",
     re.MULTILINE,
 )
+_HAS_A_TARGET: Final = "Target)"
 _MARKERS: Final = re.compile(r"\bmark\.(?:every_fault|with_faults|every_cancel|interleave)\b")
 _OPENS: Final = re.compile(r"\b(?:connect|Connection|create_engine|create_async_engine|SqliteDatabase|Database)\(")
 
@@ -50,29 +52,30 @@ class Found(msgspec.Struct):
 
 
 def look(directory: Path) -> Found:
-    """Find them in the files below a directory."""
+    """Find them in the files below a directory; of the tests only the first."""
     found = Found([], [], [], [])
-    trees = list(_trees(directory))
-    for path, text, tree in trees:
+    tests = []
+    for path, text in _texts(directory):
         is_test = path.name.startswith("test_") or path.name.endswith("_test.py")
-        for node in tree.body:
+        if is_test:
+            tests.append((path, text))
+        opens = not is_test and bool(_SQLITE.search(text) and _OPENS.search(text))
+        for node in _parsed(text) if opens or _HAS_A_TARGET in text else ():
             if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Target") for base in node.bases):
                 found.targets.append(_place(directory, path, node.name, node.lineno))
-            elif isinstance(node, ast.ClassDef) and not is_test and _SQLITE.search(text) and _opens(text, node):
+            elif isinstance(node, ast.ClassDef) and opens and _opens(text, node):
                 found.stores.append(_place(directory, path, node.name, node.lineno))
-        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and _opens(text, node)]
-        if functions and not is_test and _SQLITE.search(text):
-            found.functions.append(_place(directory, path, "", functions[0].lineno))
+            elif isinstance(node, ast.FunctionDef) and opens and _opens(text, node):
+                found.functions.append(_place(directory, path, "", node.lineno))
     modules = {place.module.rpartition(".")[2] for place in (*found.stores, *found.functions)}
-    for path, text, tree in trees:
-        if (path.name.startswith("test_") or path.name.endswith("_test.py")) and (
-            _SQLITE.search(text) or any(re.search(rf"\b{re.escape(name)}\b", text) for name in modules)
-        ):
-            tests = [
-                msgspec.structs.replace(_place(directory, path, node.name, node.lineno), is_marked=_is_marked(node))
-                for node in _tests(tree)
-            ]
-            found.tests += sorted(tests, key=lambda test: not test.is_marked)[:1]
+    names = [_SQLITE, *(re.compile(rf"\b{re.escape(name)}\b") for name in modules)]
+    for path, text in tests:
+        of_file = _tests(text) if any(name.search(text) for name in names) else []
+        if of_file:
+            first = min(of_file, key=lambda node: not _is_marked(node))
+            place = _place(directory, path, first.name, first.lineno)
+            found.tests.append(msgspec.structs.replace(place, is_marked=_is_marked(first)))
+            break
     return found
 
 
@@ -111,18 +114,18 @@ def next_steps(directory: Path) -> list[str]:
     return lines
 
 
-def _trees(directory: Path) -> Iterator[tuple[Path, str, ast.Module]]:
+def _texts(directory: Path) -> Iterator[tuple[Path, str]]:
     for path in _files(directory):
-        try:
-            text = path.read_text(encoding="utf-8")
-            if path.stat().st_size <= _LARGEST_BYTES and _is_of_interest(path, text):
-                yield path, text, ast.parse(text)
-        except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
-            continue
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if path.stat().st_size <= _LARGEST_BYTES:
+                yield path, path.read_text(encoding="utf-8")
 
 
-def _is_of_interest(path: Path, text: str) -> bool:
-    return bool(_SQLITE.search(text)) or "Target)" in text or path.name.startswith("test_")
+def _parsed(text: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(text).body
+    except (SyntaxError, ValueError):
+        return []
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -138,13 +141,12 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _opens(text: str, node: ast.ClassDef | ast.FunctionDef) -> bool:
-    return bool(_OPENS.search(ast.get_source_segment(text, node) or ""))
+    return bool(_OPENS.search("\n".join(text.split("\n")[node.lineno - 1 : node.end_lineno])))
 
 
-def _tests(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test"):
-            yield node
+def _tests(text: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    functions = (node for node in _parsed(text) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return [node for node in functions if node.name.startswith("test")]
 
 
 def _is_marked(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
