@@ -201,12 +201,35 @@ class CommitsAtOnceTarget(CommitsAtItsEndTarget):
     tidies = True
 
 
-@pytest.mark.parametrize("callers", ["threads", "processes"])
+class CountsAtItsEndTarget(CommitsAtItsEndTarget):
+    """Here two calls differ from the serial orders without a switch, too."""
+
+    class Counts(CommitsAtItsEnd):
+        def seen(self, name: str) -> list[Any]:
+            self.db.execute("UPDATE shelf SET n = n + 1 WHERE name = ?", (name,))
+            return self.db.execute("SELECT n FROM shelf WHERE name = ?", (name,)).fetchall()
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Shelf:
+        return self.Counts(path, tidies=False)
+
+
+def test_a_change_that_a_call_has_left_open_is_no_memory_of_a_store_for_one_caller() -> None:
+    profile = Profile("test", 1, None, 0, 0, schedules=20)
+    target = find_or_import("test_open_transactions:CountsAtItsEndTarget")
+    recorder = campaign.run(target, Plan(("interleave",), profile, report=None))
+    assert recorder.findings
+    assert recorder.vacuous == []
+    assert not any("not tried" in note for ended in recorder.ended for note in ended.notes)
+
+
+@pytest.mark.parametrize("callers", [("threads",), ("processes",), None])
 @pytest.mark.parametrize("name", ["CommitsAtItsEndTarget", "CommitsAtOnceTarget"])
-def test_a_store_that_can_not_be_closed_keeps_no_lock_from_the_next_schedule(name: str, callers: Callers) -> None:
+def test_a_store_that_can_not_be_closed_keeps_no_lock_from_the_next_schedule(
+    name: str, callers: tuple[Callers, ...] | None
+) -> None:
     profile = Profile("test", 1, None, 0, 0, schedules=20)
     target = find_or_import(f"test_open_transactions:{name}")
-    recorder = campaign.run(target, Plan(("interleave",), profile, report=None, callers=(callers,)))
+    recorder = campaign.run(target, Plan(("interleave",), profile, report=None, callers=callers))
     messages = [one.finding.message for one in recorder.findings]
     assert recorder.vacuous == []
     assert any("closing fails: OperationalError('database is locked'); a tr" in one for one in messages) == (
