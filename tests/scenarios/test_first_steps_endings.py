@@ -54,6 +54,25 @@ ENDING_NOTHING = """
         self.db = self.db or self._connected()
         super().put(label, grams)
 """
+# Its connections are closed by the garbage collector, at any time.
+DROPS = """
+import gc
+import sqlite3
+
+
+class Drops:
+    def __init__(self, path):
+        self.path = path
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE IF NOT EXISTS jar (label TEXT PRIMARY KEY, grams INTEGER)")
+
+    def about(self) -> None:
+        gc.collect()
+
+    def put(self, label: str, grams: int) -> None:
+        with sqlite3.connect(self.path) as db:
+            db.execute("INSERT OR REPLACE INTO jar VALUES (?, ?)", (label, grams))
+"""
 # What the harness reads through a store's connection, it reads in its own way.
 SHAPES = {
     "dicts": "self.db.row_factory = lambda cursor, row: {one[0]: it for one, it in zip(cursor.description, row)}",
@@ -85,6 +104,12 @@ def test_a_call_after_which_the_store_connects_again_is_tried(command: Command, 
     text = JARS + ENDING_NOTHING.join(["\n\nclass Shelf(Jars):", ""])
     out, _ = written(command, tmp_path, text, "connecting:Shelf")
     assert "put, trim\n" in out
+
+
+def test_a_call_in_which_the_collector_closes_something_ends_nothing(command: Command, tmp_path: Path) -> None:
+    out, _ = written(command, tmp_path, DROPS, "dropping:Drops")
+    assert "calls: put\n" in out
+    assert "closes" not in out
 
 
 @pytest.mark.parametrize("shape", SHAPES)
