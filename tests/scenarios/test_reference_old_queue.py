@@ -1,13 +1,18 @@
 """Which messages an import of the old queue has taken, where another program puts down files meanwhile."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tornpage import ledger
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.scenario import Call, Clear, Restart, Rival, Scenario
+from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
+from tornpage.scenarios.targets.registry import find
 
 
 def content(name: str) -> dict[str, Any]:
@@ -63,3 +68,41 @@ def test_a_copied_file_is_of_the_same_size_and_time(queue: LegacyQueue) -> None:
 def test_a_file_may_be_gone_before_it_is_replaced(queue: LegacyQueue, kind: str) -> None:
     queue.put("a.json", content("a"), kind)
     assert queue.contents() == {"a.json": content("a")}
+
+
+@pytest.mark.parametrize("name", ["a", "new"])
+def test_an_import_that_fails_has_met_no_other_file(queue: LegacyQueue, name: str) -> None:
+    queue.put("a.json", content("a"))
+    with contextlib.suppress(ledger.StoreError), queue.importing():
+        queue.replace(f"{name}.json", content("b"))
+        raise ledger.StoreBusy("it is locked")
+    queue.check()
+    assert queue.contents() == {"a.json": content("a")}
+
+
+def test_a_message_that_an_import_has_removed_and_not_taken_is_lost_although_the_import_failed(
+    queue: LegacyQueue,
+) -> None:
+    queue.put("a.json", content("a"))
+    with contextlib.suppress(ledger.StoreError), queue.importing() as directory:
+        queue.replace("a.json", content("b"))
+        (directory / "a.json").unlink()
+        raise ledger.StoreBusy("it is locked")
+    with pytest.raises(Violation, match="the file of message b was removed"):
+        queue.check()
+
+
+def test_an_import_under_a_lock_may_be_made_again_although_its_file_was_replaced(tmp_path: Path, shim: Any) -> None:
+    changes = {"name": "a.json", "content": content("b"), "kind": "another"}
+    steps = (
+        Restart(),
+        Rival("reader", "lock", 2, "connection"),
+        Call(Action("legacy_file", {"name": "a.json", "content": content("a")})),
+        Call(Action("outbox.import_legacy", {"changes": changes})),
+        Clear(),
+        Call(Action("outbox.import_legacy")),
+    )
+    scenario = Scenario("reference", Configuration("truncate", "OFF"), steps)
+    violation, counts = play(scenario, find("reference"), tmp_path)
+    assert violation is None
+    assert counts["raised"] >= 1

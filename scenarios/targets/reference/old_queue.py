@@ -90,6 +90,8 @@ class LegacyQueue:
         self._taken: dict[str, str | None] = {}
         # The same of the messages in the files as an import found them, or as they were replaced since.
         self._found: dict[str, str | None] = {}
+        # The file that another program has replaced: its path, its content before (None: there was none), and `_found`.
+        self._replaced: tuple[Path, bytes | None, dict[str, str | None]] | None = None
         # All imports in the database at the last check; None: there was no check.
         self.known: dict[str, str] | None = None
         # Those that a check has found. No list shows them, so the rule of `check` is all that holds them.
@@ -109,16 +111,35 @@ class LegacyQueue:
 
     def replace(self, name: str, content: object, kind: str = "json") -> None:
         """During an import another program puts down a file: it has removed the one before, and not the import."""
-        there = self._ids()
+        there, path = self._ids(), self.directory / name
+        with spared():
+            before = path.read_bytes() if path.is_file() else None
+        self._replaced = path, before, self._found
         self.put(name, content, kind)
         self._found = {one: key for one, key in self._found.items() if one not in there} | self._ids()
 
+    def _withdraw(self) -> None:
+        """Put back the file that was replaced during an import, unless the import has removed what came instead."""
+        if self._replaced is not None and self._replaced[0].exists():
+            path, before, self._found = self._replaced
+            with spared():
+                path.unlink()
+                if before is not None:
+                    path.write_bytes(before)
+
     @contextlib.contextmanager
     def importing(self) -> Iterator[Path]:
-        """During an import: record which files are removed."""
-        self._found = self._ids()
+        """During an import: record which files are removed.
+
+        If it fails, no file was replaced: an import that is made again would find another message than the first time,
+        and the one that was replaced would be nobody's.
+        """
+        self._found, self._replaced = self._ids(), None
         try:
             yield self.directory
+        except BaseException:
+            self._withdraw()
+            raise
         finally:
             left = self._ids()
             self._taken |= {name: key for name, key in self._found.items() if name not in left}

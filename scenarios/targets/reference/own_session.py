@@ -282,11 +282,12 @@ class OwnSession:
         self._replace_meanwhile(changes)
         with self._legacy.importing() as directory:
             report = self.ledger.outbox.import_legacy(directory)
-        for problem in report.problems:
-            # The report says it to its caller: that message was not taken over, or its file stays, and the others were.
-            is_left = problem.imported and problem.reason != CHANGED
-            if is_left or problem.reason.startswith(UNREADABLE):
-                raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
+            for problem in report.problems:
+                # The report says it to its caller: that message was not taken over, or its file stays, and the others
+                # were.
+                is_left = problem.imported and problem.reason != CHANGED
+                if is_left or problem.reason.startswith(UNREADABLE):
+                    raise StoreIOError(f"{problem.file} stays: {problem.reason}", outcome="unknown")
         left = sorted(name for name in self._legacy.contents() or () if name.endswith(".json"))
         problems = [[problem.file, problem.imported] for problem in report.problems]
         return {**msgspec.structs.asdict(report), "problems": problems, "left": left}
