@@ -24,6 +24,7 @@ from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.targets.names import UnknownTargetError, is_imported
 from tornpage.scenarios.targets.registry import CLASSES, SHIPPED, find
 
+_NOT_IN_STEPS: Final = "seen when it is played without the reads between the steps, which change what comes after"
 _EXITS: Final = {Verdict.FIXED: Exit.HOLDS, Verdict.NOT_REPRODUCED: Exit.NOT_TESTED}
 
 
@@ -81,17 +82,18 @@ def replay(
             with faults.install() as shim, shim.deterministic(), scratch() as directory:
                 if in_steps:
                     trace = _traced(read, chosen, directory)
-                else:
+                if trace is None or not trace.check:
                     verdict, lines = reproducer.replay(read, chosen, directory)
     except (ReplayFileError, UnknownTargetError, faults.FaultError, RuntimeError) as error:
         _tell({"verdict": Verdict.ERROR, "error": str(error)}, as_json, f"ERROR: {error}")
         context.exit(Exit.NOT_TESTED)
     if emit_test:
         _emit(context, read, file, chosen)
+    said = f"{verdict}: {_what(read, verdict, lines)} on {chosen.name}"
     if trace is not None:
-        _explain(context, trace, as_json)
+        _explain(context, _judged(trace, verdict, lines), as_json, verdict, said)
     runs = "\n".join(f"  run {number}: {line}" for number, line in enumerate(lines, start=1))
-    text = f"{read.scenario}\n{runs}\n{verdict}: {_what(read, verdict, lines)} on {chosen.name}"
+    text = f"{read.scenario}\n{runs}\n{said}"
     _tell({"verdict": verdict, "check": read.check, "target": chosen.name, "runs": lines}, as_json, text)
     context.exit(_EXITS.get(verdict, Exit.FINDING) if verdict else Exit.FINDING)
 
@@ -141,12 +143,23 @@ def _traced(read: reproducer.Reproducer, target: Target, directory: Path) -> Tra
     return trace
 
 
-def _explain(context: click.Context, trace: Trace, as_json: bool) -> NoReturn:
+def _judged(trace: Trace, verdict: Verdict | None, lines: list[str]) -> Trace:
+    """The trace, with the check that failed where nobody looked between the steps."""
+    if verdict not in (Verdict.FAILED, Verdict.FLAKY):
+        return trace
+    code, _, message = next(line for line in lines if not line.startswith(reproducer.NOTHING)).partition(": ")
+    return msgspec.structs.replace(trace, check=code, message=f"{message}; {_NOT_IN_STEPS}")
+
+
+def _explain(context: click.Context, trace: Trace, as_json: bool, verdict: Verdict | None, said: str) -> NoReturn:
+    """Show a trace; `verdict` is that of a replay without it, `said` its words; None if the trace shows the finding."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(trace)).decode())
     else:
         show_trace(trace, output())
-    context.exit(Exit.FINDING if trace.check else Exit.HOLDS)
+        if verdict is not None:
+            click.echo(said)
+    context.exit(Exit.FINDING if trace.check or verdict is None else _EXITS[verdict])
 
 
 def _named(name: str) -> Target:

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.scenarios.execution.finding.trace import trace_of
+from tornpage.scenarios.cli import replays
+from tornpage.scenarios.execution.finding.trace import Trace, trace_of
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run.reproduce import replay_file as reproducer
+from tornpage.scenarios.run.reproduce.code_digest import code_of
 from tornpage.scenarios.run.reproduce.emit_test import as_test_file, require_holds
+from tornpage.scenarios.targets.registry import find
 
 Command = Callable[..., Any]
 
@@ -61,7 +65,32 @@ def test_a_told_scenario_without_a_difference_says_that_every_check_holds(comman
     ran = command("replay", path, "--explain", "--target", "reference")
     assert ran.code == 0, ran
     assert "every check passes" in ran.out
+    assert "\nFIXED: memory-equals-disk" in ran.out
     assert "»" not in ran.out
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_only_a_replay_without_reads_between_the_steps_shows_is_no_pass(
+    command: Command, path: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    monkeypatch.setattr(replays, "trace_of", lambda *_: Trace())
+    ran = command("replay", path, "--explain", *(["--json"] if as_json else []))
+    assert ran.code == 1, ran
+    assert "every check passes" not in ran.out
+    assert "seen when it is played without the reads between the steps" in ran.out
+    assert as_json or "\nFAILED: memory-equals-disk" in ran.out
+
+
+def test_a_scenario_that_shows_nothing_of_unchanged_code_is_not_reproduced_when_told(
+    command: Command, tmp_path: Path
+) -> None:
+    finding = Finding(
+        "memory-equals-disk", "no", msgspec.structs.replace(DELETE_FIRST, target="reference"), {}, "sweep"
+    )
+    path = reproducer.write(finding, tmp_path / "report", seed=1, code=code_of(find("reference")))
+    ran = command("replay", path, "--explain")
+    assert ran.code == 2, ran
+    assert "NOT REPRODUCED: memory-equals-disk" in ran.out
 
 
 def test_a_view_that_cannot_be_taken_is_said_and_not_hidden(tmp_path: Path, shim: faults.Shim) -> None:

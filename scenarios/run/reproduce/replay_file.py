@@ -38,6 +38,8 @@ _MOST_STEPS: Final = 10_000
 _MOST_FAULTS: Final = 100
 _MOST_LIVES: Final = 1_000
 _RUNS: Final = 3
+NOTHING: Final = "nothing violated"
+"""How the line of a run begins that has violated no check."""
 
 
 class ReplayFileError(ValueError):
@@ -247,7 +249,7 @@ def _replay(reproducer: Reproducer, target: Target, directory: Path, play: Play)
         violation, counts = play(reproducer.scenario, target, directory / f"run-{run}")
         outcomes.append(violation.code if violation else "")
         fired = f"{counts['fired']} of {counts['armed']} faults fired"
-        lines.append(str(violation) if violation else f"nothing violated ({fired})")
+        lines.append(str(violation) if violation else f"{NOTHING} ({fired})")
     if not any(outcomes):
         is_same = target.name == reproducer.scenario.target and is_unchanged(reproducer.code, target)
         return (Verdict.NOT_REPRODUCED if is_same or not reproducer.shows_again else Verdict.FIXED), lines
