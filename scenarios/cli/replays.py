@@ -144,7 +144,7 @@ def _traced(read: reproducer.Reproducer, target: Target, directory: Path) -> Tra
 
 
 def _judged(trace: Trace, verdict: Verdict | None, lines: list[str]) -> Trace:
-    """The trace, with the check that failed where nobody looked between the steps."""
+    """The trace, with the check that failed in a replay without reads between the steps."""
     if verdict not in (Verdict.FAILED, Verdict.FLAKY):
         return trace
     code, _, message = next(line for line in lines if not line.startswith(reproducer.NOTHING)).partition(": ")

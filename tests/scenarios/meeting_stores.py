@@ -259,6 +259,23 @@ class RemembersTarget(JobsTarget):
     kind = Remembers
 
 
+class Numbers(Jobs):
+    """Reads its last number when it is opened, and counts on: its view shows nothing of that."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.last = self.db.execute("SELECT max(n) FROM job").fetchall()[0][0] or 0
+
+    def add(self, name: str) -> None:
+        self.db.execute("INSERT OR REPLACE INTO job (id, n) VALUES (?, ?)", (name, self.last + 1))
+        self.last += 1
+
+
+class NumbersTarget(JobsTarget):
+    kind = Numbers
+    calls = (Action("add", {"name": "a"}), Action("add", {"name": "b"}))
+
+
 class CachesTarget(JobsTarget):
     kind = Caches
     calls = (Action("put", {"name": "a", "n": 1}), Action("put", {"name": "a", "n": 2}), Action("get", {"name": "a"}))

@@ -110,6 +110,7 @@ def test_a_call_in_which_the_collector_closes_something_ends_nothing(command: Co
     out, _ = written(command, tmp_path, DROPS, "dropping:Drops")
     assert "calls: put\n" in out
     assert "closes" not in out
+    assert "open" not in out
 
 
 @pytest.mark.parametrize("shape", SHAPES)

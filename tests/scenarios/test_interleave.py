@@ -208,6 +208,7 @@ def test_a_small_number_of_schedules_is_kept_but_for_the_last_return_of_each_pai
     [
         (meeting_stores.RemembersTarget, "an open session does not see what add in another one has committed"),
         (meeting_stores.CachesTarget, "make put and then put, one call after the other, conflict with each other"),
+        (meeting_stores.NumbersTarget, "make add and then add, one call after the other, conflict with each other"),
         (meeting_stores.OpensOnceTarget, "can't be opened a second time: .*BlockingIOError"),
         (meeting_stores.MarksTarget, "conflict with each other: closing fails: FileNotFoundError"),
     ],

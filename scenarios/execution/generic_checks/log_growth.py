@@ -24,7 +24,7 @@ from typing import Final
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.generic_checks.open_connections import autocheckpoints
+from tornpage.scenarios.execution.generic_checks.open_connections import setting_of_each
 from tornpage.scenarios.model.judging.checks import Violation
 
 _DEFAULT_PAGES: Final = 1_000
@@ -42,7 +42,7 @@ def require_bounded(change: Callable[[], None], database: Path) -> int:
     """Repeat the small change until the log restarts, and return how often; raises `Violation` if it never does."""
     log = database.with_name(f"{database.name}-wal")
     before, seen, idle, made, until = _state(log), _written(log), 0, 0, time.monotonic() + _MOST_SECONDS
-    bound = max([*autocheckpoints(database.parent), _DEFAULT_PAGES]) * 3 // 2
+    bound = max([*setting_of_each(database.parent, "wal_autocheckpoint"), _DEFAULT_PAGES]) * 3 // 2
     if bound > _MOST_PAGES:
         return made
     while time.monotonic() < until:
@@ -85,7 +85,7 @@ def _written(log: Path) -> tuple[bytes, int, int]:
 
 
 def _judge(database: Path, pages: int, made: int) -> None:
-    never = (own := autocheckpoints(database.parent)) and not any(own)
+    never = (own := setting_of_each(database.parent, "wal_autocheckpoint")) and not any(own)
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
         try:
             _, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

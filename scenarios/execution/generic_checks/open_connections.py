@@ -104,21 +104,10 @@ def databases_below(directory: Path) -> list[Path]:
     return [Path(file) for file in files if file.startswith(below)]
 
 
-def autocheckpoints(directory: Path) -> list[int]:
-    """After how many pages of log each open connection checkpoints automatically; 0: never."""
+def setting_of_each(directory: Path, pragma: str) -> list[int]:
+    """The number that a PRAGMA has on each open connection."""
     return [
-        int(pages)
-        for connection in connections_on(directory)
-        for pages in _answers(connection, "wal_autocheckpoint", column=0)
-    ]
-
-
-def levels_of_synchronous(directory: Path) -> list[int]:
-    """The level of PRAGMA synchronous of each open connection."""
-    return [
-        int(level)
-        for connection in connections_on(directory)
-        for level in _answers(connection, "synchronous", column=0)
+        int(number) for connection in connections_on(directory) for number in _answers(connection, pragma, column=0)
     ]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, place, require_let_go
@@ -99,6 +100,16 @@ class Serial:
         place(self.state.files if files is None else files, self._home)
         said = made_by(caller, action, Setting(self._home, self.configuration, self.state.step))
         return Run(said, file_view(self.target, self._home), left_in(self._home))
+
+    def leaves_open(self, action: Action) -> bool:
+        """Whether the call, made alone, leaves a transaction open."""
+        place(self.state.files, self._home)
+        trial = opened(self.target, Setting(self._home, self.configuration, self.state.step))
+        try:
+            made(trial, action)
+            return leaves_a_transaction(self._home)
+        finally:
+            closed(trial)
 
     def prepare(self, first: Action, second: Action) -> None:
         """Make these calls in either order, before two sessions are open."""

@@ -24,7 +24,7 @@ from tornpage import faults
 from tornpage.faults.garbage import collect
 from tornpage.faults.reach.bindings import connection_classes, sqlite_errors
 from tornpage.scenarios.execution.call_timeout import limit
-from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, levels_of_synchronous
+from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, setting_of_each
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.awaited import Awaited
 from tornpage.scenarios.model.entered import entered
@@ -392,6 +392,8 @@ class Played:
         if self.file and not count(before) and count(self.tables()):
             self._wrote_later("close")
         self.other_files = others(self.directory, self.file)
+        # What was dropped unclosed, the searches collect as well.
+        collect()
         self.stays_open = bool(self.file) and faults.is_open(self.directory / self.file)
         if not self.file:
             if self.other_files:
@@ -404,7 +406,7 @@ class Played:
     def _level(self) -> str:
         """The level of synchronous of an open connection; else the one that the source names, or SQLite's default."""
         with contextlib.suppress(*sqlite_errors()):
-            for level in levels_of_synchronous(self.directory):
+            for level in setting_of_each(self.directory, "synchronous"):
                 return _LEVELS[level]
         with contextlib.suppress(OSError, TypeError, KeyError):
             source = inspect.getsource(sys.modules[type(self.own).__module__])

@@ -132,7 +132,7 @@ class LegacyQueue:
         """During an import: record which files are removed.
 
         If it fails, no file was replaced: an import that is made again would find another message than the first time,
-        and the one that was replaced would be nobody's.
+        and neither the ledger nor a file would have the one that was replaced.
         """
         self._found, self._replaced = self._ids(), None
         try:
