@@ -77,11 +77,30 @@ class Inbox(Base):
             self.db.execute("INSERT INTO archive SELECT * FROM inbox WHERE true ON CONFLICT DO NOTHING")
             self.db.execute("DELETE FROM inbox")
 """
+# Opening writes a row, which each call changes.
+COUNTED = """
+class Counted(Base):
+    SCHEMA = '''CREATE TABLE IF NOT EXISTS parts (id TEXT PRIMARY KEY);
+                CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY, n INTEGER);
+                CREATE TABLE IF NOT EXISTS version (number INTEGER);
+                INSERT INTO version SELECT 1 WHERE NOT EXISTS (SELECT * FROM version);
+                INSERT OR IGNORE INTO total VALUES (1, 0);'''
+
+    def add(self, id: str):
+        with self._whole():
+            self.db.execute("INSERT OR REPLACE INTO parts VALUES (?)", (id,))
+            self.db.execute("UPDATE total SET n = (SELECT count(*) FROM parts)")
+"""
 
 
 @pytest.mark.parametrize(
     ("source", "name", "tables"),
-    [(SALES, "Sales", "sales, totals"), (HOOKS, "Hooks", "hooks, sent"), (INBOX, "Inbox", "inbox, archive")],
+    [
+        (SALES, "Sales", "sales, totals"),
+        (HOOKS, "Hooks", "hooks, sent"),
+        (INBOX, "Inbox", "inbox, archive"),
+        (COUNTED, "Counted", "parts, total"),
+    ],
 )
 @pytest.mark.parametrize("is_torn", [False, True])
 def test_every_table_that_a_call_writes_is_in_the_view(
@@ -258,3 +277,28 @@ def test_columns_that_the_store_does_not_answer_are_in_the_view_too(
     plan = "delete:journal@2=IOERR_DELETE"
     ran = command("sweep", "--target", f"{module}_target:PlaylistTarget", "--quiet", "--plan", plan)
     assert ("all-or-nothing" in ran.out) == bool(code), ran
+
+
+# Opening writes default rows, and reads them all into memory.
+PREFERENCES = """
+class Preferences(Base):
+    SCHEMA = '''CREATE TABLE IF NOT EXISTS prefs (name TEXT PRIMARY KEY, value TEXT);
+                INSERT OR IGNORE INTO prefs VALUES ('theme', 'light'), ('size', 'small');'''
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.values = dict(self.db.execute("SELECT name, value FROM prefs"))
+
+    def put(self, name: str, value: str):
+        self.db.execute("INSERT OR REPLACE INTO prefs VALUES (?, ?)", (name, value))
+        self.values[name] = value
+"""
+
+
+def test_default_rows_are_left_out_of_the_view(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "default_rows.py").write_text(BASE + PREFERENCES)
+    wrote = command("new", "target", "--from", "default_rows:Preferences")
+    assert "view: values: name and value of prefs" in wrote.out
+    text = (tmp_path / "default_rows_target.py").read_text()
+    assert "BEGINS_WITH = {'prefs/theme': 'light', 'prefs/size': 'small'}" in text
+    assert "return new({" in text

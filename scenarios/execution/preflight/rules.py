@@ -54,15 +54,23 @@ def _equals_a_copy(value: object) -> bool:
     return bool(copied == value)
 
 
-def require_empty(name: str, view: View) -> None:
-    """Require that a store in an empty directory shows nothing."""
-    if view:
-        raise SetUpError(
+class NotEmptyError(SetUpError):
+    """A store in an empty directory that shows something: `view`."""
+
+    def __init__(self, name: str, view: View) -> None:
+        self.view = view
+        super().__init__(
             name,
             "an-empty-store-shows-an-empty-view",
             f"a store that was just created in an empty directory shows {some(view)}; absent is not zero, and "
             "what opening itself writes (a version, defaults) is left out of view and rows",
         )
+
+
+def require_empty(name: str, view: View) -> None:
+    """Require that a store in an empty directory shows nothing."""
+    if view:
+        raise NotEmptyError(name, view)
 
 
 def require_file(target: Target, configuration: Configuration, directory: Path) -> None:

@@ -112,7 +112,12 @@ def _of(table: Table, answers: Mapping[str, Any], begun: Mapping[str, Any], *, u
         found = None
         if isinstance(value, dict) and value:
             defaults = {key: one for key, one in begun.get(name, {}).items() if is_plain((key, one))}
-            found = _pairs(table, name, value, defaults, unlikely=unlikely) or _objects(table, name, value)
+            # A table may have the defaults, too.
+            found = (
+                _pairs(table, name, value, defaults, unlikely=unlikely)
+                or _pairs(table, name, value, {}, unlikely=unlikely)
+                or _objects(table, name, value)
+            )
         elif not isinstance(value, dict):
             found = _members(table, name, value)
         found = found or _composite(table, name, value)

@@ -202,10 +202,10 @@ def _without_endings(
 
 def _observed(played: Played, again: Played, found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:
     tables = tuple(stable(one, there) for one, there in _with_rows(played, again))
-    if not tables:
+    growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
+    if not tables or not growing:
         raise nothing_added(played.tried, played.left_out, [action.name for action, _ in found], played.reads)
     # One that adds rows to several tables may add one to each: then a view of one of them suits it.
-    growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
     beats = tuple(one for _, action in growing for one in _beats(action, played.changes.get(action.name, {})))
     return Observed(
         played.make, played.file, played.journal_mode, played.synchronous,

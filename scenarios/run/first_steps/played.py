@@ -139,7 +139,8 @@ class Played:
         self._last: Action | None = None
         mappings = [name for name, value in held(self.own) if isinstance(value, Mapping)]
         self.defaults = {name: data for name in mappings if (data := asked(self.own, name)) is not None}
-        self.begun = {table.name for table in self.tables() if table.rows}
+        # The tables that had rows before any call, with these; without each that a call has changed.
+        self.begun = {table.name: table for table in self.tables() if table.rows}
 
     def idle(self) -> list[Action]:
         """The calls with arguments that had no effect."""
@@ -355,6 +356,7 @@ class Played:
     def _keep(self, tables: list[Table]) -> None:
         """Views are matched with the moment that has the most rows."""
         self.held |= dict.fromkeys(name for name in self._data() if asked(self.store, name))
+        self.begun = {name: table for name, table in self.begun.items() if table in tables}
         ours = [table for table in tables if table.name not in self.begun]
         for table in ours:
             if table.rows and len(table.rows) >= len(self.fullest.get(table.name, table).rows):

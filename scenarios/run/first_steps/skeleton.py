@@ -13,20 +13,21 @@ import re
 import sys
 from collections.abc import Container, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Final, NamedTuple
 
 import msgspec
 
 from tornpage.scenarios.execution.preflight.contract import require_contract
-from tornpage.scenarios.model.target import Action, Configuration, TargetError
+from tornpage.scenarios.execution.preflight.rules import NotEmptyError
+from tornpage.scenarios.model.target import Action, Configuration, TargetError, View
 from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
 from tornpage.scenarios.run.first_steps.arguments import bounds_in
 from tornpage.scenarios.run.first_steps.bounds import statement
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.observed import Beat, Observed
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, grouped
-from tornpage.scenarios.run.first_steps.values import imports_of, literal
+from tornpage.scenarios.run.first_steps.values import imports_of, is_plain, literal
 
 _MOST_PROPOSALS: Final = 24
 _MOST_FILES: Final = 3
@@ -52,6 +53,8 @@ class _Proposal(NamedTuple):
     answers: list[Answer]
     rest: list[Table]
     touches: tuple[str, ...]
+    # What a new store shows, which view and rows leave out.
+    begins_with: View = MappingProxyType({})
 
     def hides(self, observed: Observed) -> bool:
         """Whether it leaves a table out."""
@@ -108,19 +111,35 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
         # A call that needs what is not there is no beat in any of them: the others are worth a try.
         if proposal.beat in failing or len(problems) == _MOST_PROPOSALS:
             continue
-        written = _written(observed, module, store, proposal)
+        home = directory / f"proposal-{len(problems)}"
         try:
-            _require(written, observed, directory / f"proposal-{len(problems)}", restores=restores)
+            return _that_holds(observed, module, store, proposal, home, restores=restores)
         except TargetError as error:
             problems.append(str(error))
             failing += [proposal.beat] if f"{proposal.beat} fails without any fault" in str(error) else []
-            continue
-        return written
     # A beat that doesn't suit says least: another call may be the beat.
     worst = next(
         (one for one in problems if " the beat " not in one), (problems or ["nothing adds exactly one row"])[-1]
     )
     raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}")
+
+
+def _that_holds(
+    observed: Observed, module: str, store: str, proposal: _Proposal, home: Path, *, restores: bool
+) -> Written:
+    """The proposal as a target that keeps the contract; raises `TargetError`.
+
+    What opening itself writes is left out of its view.
+    """
+    written = _written(observed, module, store, proposal)
+    try:
+        _require(written, observed, home, restores=restores)
+    except NotEmptyError as error:
+        if not is_plain(dict(error.view)):
+            raise
+        written = _written(observed, module, store, proposal._replace(begins_with=error.view))
+        _require(written, observed, home.with_name(f"{home.name}-new"), restores=restores)
+    return written
 
 
 def _touched(beat: Beat, shown: Container[str]) -> Iterator[tuple[str, ...]]:
@@ -268,6 +287,17 @@ def both(own, others):
 
 """
 
+_NEW: Final = """\
+# What a new store shows.
+BEGINS_WITH = {begins_with}
+
+
+def new(view):
+    return {{key: value for key, value in view.items() if key not in BEGINS_WITH or BEGINS_WITH[key] != value}}
+
+
+"""
+
 _FROM_FILE: Final = """\
 def from_file(path):
     if not path.exists():
@@ -299,7 +329,7 @@ def with_close(store):
 
 
 def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -> Written:
-    source, beat, answers, rest, touches = proposal
+    source, beat, answers, rest, touches, begins_with = proposal
     name = f"{store[:1].upper()}{store[1:]}Target" if store else _class_of(module)
     shown, rows = [answer.view for answer in answers], [answer.rows for answer in answers]
     from_file = bool(rest) and not source
@@ -313,11 +343,12 @@ def _written(observed: Observed, module: str, store: str, proposal: _Proposal) -
         synchronous=observed.synchronous, deterministic=_DETERMINISTIC if observed.deterministic else "",
         imports=_imports(module, store, observed, rows, library=observed.library if from_file else ""),
         helpers=_defaults(answers) + (_BOTH if any("both(" in answer.view for answer in answers) else "")
+        + (_NEW.format(begins_with=literal(begins_with)) if begins_with else "")
         + (_tables(rest) if rest else "") + (_from_file(observed) if from_file else "") + closing,
         calls="".join(f"\n        {_action(action)}," for action in observed.calls)
         + "".join(f"\n        # Not called yet: {name}: {reason}" for name, reason in observed.left_out.items()),
         touches=_TOUCHES.format(touches=touches) if touches else "",
-        beat=_action(beat), view=_united(shown), rows=_united(rows),
+        beat=_action(beat), view=_united(shown, without=begins_with), rows=_united(rows, without=begins_with),
         answer=_ANSWER.format(reports=observed.reports) if observed.reports else "", unseen="".join(
             f"\n        # Not judged yet: store.{held}, until it is in here, as `rows` reads it from the file."
             for held in _unseen(observed, answers)
@@ -444,8 +475,9 @@ def _action(action: Action) -> str:
     return f'Action("{action.name}", {{{args}}})' if args else f'Action("{action.name}")'
 
 
-def _united(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else "{" + ", ".join(f"**{part}" for part in parts) + "}"
+def _united(parts: list[str], *, without: View) -> str:
+    whole = parts[0] if len(parts) == 1 else "{" + ", ".join(f"**{part}" for part in parts) + "}"
+    return f"new({whole})" if without else whole
 
 
 def _defaults(answers: list[Answer]) -> str:
