@@ -39,7 +39,7 @@ class Caller(Turns):
         self.name = name
         self._gate = gate
         self._at_calls, self._at_requests = at_calls, at_requests
-        # The connections of the calls that were points; None for other points.
+        # The connections of the calls of its work that were points; None for other points.
         self.called: list[sqlite3.Connection | None] = []
         # The lock guards `_has_turn`; the caller waits for `_turn`, the coordinator for `_back`.
         self._lock, self._turn, self._back = threading.Lock(), threading.Event(), threading.Lock()
@@ -59,6 +59,7 @@ class Caller(Turns):
     def start(self, work: Callable[[], Any], stops: frozenset[int] = frozenset()) -> None:
         """Pass work to the caller, which begins it when it next gets the turn."""
         self.begin(stops)
+        self.called = []
         self._work, self._at_work = work, self._at_calls
 
     def go(self) -> Event:

@@ -4,6 +4,7 @@
 one that works in another process.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from tornpage.faults.contention.turns import Ended, Event, Hung, Waiting
@@ -47,17 +48,23 @@ class Deadlock(Exception):  # noqa: N818 - a finding, not an error
         super().__init__(reason)
 
 
-def switch(first: Any, second: Any, hops: list[Hop] | None = None) -> list[Hop]:
+def switch(
+    first: Any, second: Any, hops: list[Hop] | None = None, at_switch: Callable[[Hop], None] | None = None
+) -> list[Hop]:
     """Run two callers that have work: the first until it stops, the second to its end, then the rest of the first.
 
     A caller that waits gives the turn to the other one. Returns the turns in order; they are also appended to `hops` as
-    they happen. Raises `Deadlock`.
+    they happen. `at_switch` gets each turn that ends with a stop, or with the end of the call that ends first, before
+    the other caller continues. Raises `Deadlock`.
     """
-    return _Schedule(first, second, [] if hops is None else hops).run()
+    return _Schedule(first, second, [] if hops is None else hops, at_switch).run()
 
 
 class _Schedule:
-    def __init__(self, first: Any, second: Any, hops: list[Hop]) -> None:
+    def __init__(
+        self, first: Any, second: Any, hops: list[Hop], at_switch: Callable[[Hop], None] | None = None
+    ) -> None:
+        self._at_switch = at_switch
         self._callers = {first.name: first, second.name: second}
         self._others = {first.name: second, second.name: first}
         self._active = first
@@ -82,6 +89,8 @@ class _Schedule:
                 self._rounds = 0
                 if isinstance(event, Ended):
                     self._ended.add(active.name)
+                if self._at_switch is not None and len(self._ended) < 2:
+                    self._at_switch(self._hops[-1])
             self._active = expired or (active if other.name in self._ended else other)
         return self._hops
 

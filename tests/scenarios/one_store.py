@@ -326,6 +326,69 @@ class LockedTarget(CountsTarget):
     kind = Locked
 
 
+class Boxes(Jobs):
+    """A call is one transaction of the only connection, and a lock is held over all of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.Lock()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.lock:
+            self.db.execute("SAVEPOINT put")
+            yield
+            self.db.execute("RELEASE put")
+
+    def put(self, names: list[str]) -> None:
+        with self.transaction():
+            for name in names:
+                self.add(name)
+
+    # `waiting` takes no lock: it may answer from what the other thread has not committed, and loses nothing by that.
+
+
+class BoxesWithoutALock(Boxes):
+    """Wrong: the savepoint of the one is part of the transaction of the other."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class BoxesTarget(JobsTarget):
+    callers = ("shared",)
+    kind = Boxes
+    calls = (Action("put", {"names": ["a", "b"]}), Action("put", {"names": ["c", "d"]}), Action("waiting"))
+    beat = Action("put", {"names": ["heartbeat"]})
+
+
+class Begun(Boxes):
+    """The same with a transaction that Python begins."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.db.isolation_level = "DEFERRED"
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.lock, self.db:
+            yield
+
+
+class BegunWithoutALock(Begun):
+    """Wrong: the COMMIT of the one commits a half of the other."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class BegunTarget(BoxesTarget):
+    kind = Begun
+    calls = BoxesTarget.calls[:2]
+
+
 PAIRS: Any = [
     (DatedTarget, DatedInOnePlace),
     (CachedTarget, CachedWithoutALock),
@@ -336,4 +399,6 @@ PAIRS: Any = [
     (AddsTarget, AddsInTwo),
     (CountsTarget, CountsInTwo),
     (LockedTarget, LockedInTwo),
+    (BoxesTarget, BoxesWithoutALock),
+    (BegunTarget, BegunWithoutALock),
 ]

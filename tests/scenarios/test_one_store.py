@@ -31,6 +31,24 @@ def test_the_racy_store_is_found_and_its_sound_twin_is_silent(target: type[JobsT
     assert caught.findings
 
 
+@pytest.mark.parametrize(
+    ("racy", "code"),
+    [(one_store.BoxesWithoutALock, "acknowledged-is-durable"), (one_store.BegunWithoutALock, "all-or-nothing")],
+)
+def test_what_a_transaction_of_both_has_lost_is_named(home: Path, shim: object, racy: type[Jobs], code: str) -> None:
+    target = one_store.BoxesTarget(racy)
+    put, other = target.workload()[:2]
+    violations = [
+        play(Scenario(target.name, target.configurations[0], (Interleave(put, other, at, callers="shared"),)),
+             target, home)[0]
+        for at in (1, 2)
+    ]  # fmt: skip
+    assert violations[0] is None
+    assert violations[1] is not None
+    assert violations[1].code == code
+    assert "B: put(names=['c', 'd']) got acknowledged while the other call was not at its end" in violations[1].message
+
+
 @pytest.mark.parametrize("at", [1, 9])
 def test_the_times_of_two_calls_of_one_reference_session_are_their_own(home: Path, shim: object, at: int) -> None:
     target = find("reference")

@@ -4,7 +4,8 @@ Both sessions are opened before either call, so cached state from then is under 
 each session's view is checked (`stale-view`), then the file (`not-serializable`, `handed-out-twice`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import msgspec
 from tornpage.faults.contention.schedule import Deadlock, Hop, switch
 from tornpage.faults.contention.turns import Ended, Paused, Waiting
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.interleave.between import Between, file_now, is_of_whole_calls, require_kept
 from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, State, file_view, left_in, require_serial
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, both_closed, pair
 from tornpage.scenarios.execution.reopen import is_damage
@@ -48,22 +50,45 @@ class Stage:
         """Play one schedule and judge it; raises `Violation`, `OpenedOnceError`, `TargetError`."""
         # A store may know its own path: the serial calls are made at the same one.
         serial.prepare(step.first, step.second)
-        place(serial.state.files, self.home)
-        self._open(Setting(self.home, self.configuration, serial.state.step), serial)
-        try:
-            played, views = self._switch(step, serial)
-        except BaseException:
-            self._abandon()
-            raise
-        both_closed(self.sessions, self.home)
+        read = partial(file_now, serial, serial.target.database(self.home))
+        between = Between(self.sessions, read) if step.callers == "shared" and step.switch else None
+        played, views = self._played(step, serial, None if between is None else between.at_switch)
         files = left_in(self.home)
         require_serial(played.outcome, serial, step.first, step.second, self.sessions)
+        if between is not None and between.outcome is not None:
+            self._require_kept(between.outcome, step, serial)
         for session, shown in zip(self.sessions, views, strict=True):
             if shown != played.outcome.view:
                 detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")
                 sides = {"memory": shown, "disk": played.outcome.view}
                 raise Violation("stale-view", f"after both calls: {detail}", sides)
         return msgspec.structs.replace(played, files=files)
+
+    def _played(
+        self, step: Interleave, serial: Serial, at_switch: Callable[[Hop], None] | None
+    ) -> tuple[Played, list[View]]:
+        """Play it from the files of its state; return its result, and the final view of each session."""
+        place(serial.state.files, self.home)
+        self._open(Setting(self.home, self.configuration, serial.state.step), serial)
+        try:
+            played = self._switch(step, serial, at_switch)
+        except BaseException:
+            self._abandon()
+            raise
+        both_closed(self.sessions, self.home)
+        return played
+
+    def _require_kept(self, between: Outcome, step: Interleave, serial: Serial) -> None:
+        """As `between.require_kept`, unless a call commits in parts by itself: that is for the sweep."""
+        try:
+            require_kept(between, step, serial, self.sessions)
+        except Violation as violation:
+            stopped, database = list[View | None](), serial.target.database(self.home)
+            if violation.code == "all-or-nothing":
+                self._played(step, serial, lambda _hop: stopped.append(file_now(serial, database)))
+            # The last one is the view that is blamed.
+            if all(is_of_whole_calls(view, step, serial) for view in stopped[:-1]):
+                raise
 
     def follows(self, step: Interleave, serial: Serial) -> bool:
         """Whether the second session, opened before, sees what the first one's call has committed."""
@@ -93,14 +118,15 @@ class Stage:
                 raise
             raise OpenedOnceError(f"{serial.target.name} can't be opened a second time: {error}") from error
 
-    def _switch(self, step: Interleave, serial: Serial) -> tuple[Played, list[View]]:
-        """Play it; return its result, and the final view of each session."""
+    def _switch(
+        self, step: Interleave, serial: Serial, at_switch: Callable[[Hop], None] | None
+    ) -> tuple[Played, list[View]]:
         first, second = self.sessions
         first.start(step.first, frozenset({step.switch} if step.switch else ()))
         second.start(step.second, frozenset({step.back} if step.back else ()))
         self.hops = []
         try:
-            switch(first, second, self.hops)
+            switch(first, second, self.hops, at_switch)
         except Deadlock as deadlock:
             stacks = "; ".join(f"{name} at {stack}" for name, stack in sorted(deadlock.stacks.items()))
             raise Violation("deadlock", f"{deadlock}: {stacks}") from deadlock

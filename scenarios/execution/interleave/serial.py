@@ -26,6 +26,8 @@ from tornpage.scenarios.model.judging.numbers import is_with_ids, larger_ids
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 _SIMPLE: Final = (bool, int, float)
+PENDING: Final = Said("pending")
+"""The answer of a call that has not ended."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -134,7 +136,7 @@ def file_view(target: Target, home: Path) -> View:
     return view_of(target, target.database(home), integrity=True)
 
 
-class _Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True):
     """A serial order in words: each caller's answer in it (None: its call is not made), and the view after it."""
 
     words: str
@@ -143,13 +145,13 @@ class _Order(msgspec.Struct, frozen=True):
     view: View
 
 
-def orders(serial: Serial, first: Action, second: Action) -> Iterator[_Order]:
+def orders(serial: Serial, first: Action, second: Action) -> Iterator[Order]:
     """All of them: both calls in either order, each alone, and neither."""
     one, two = serial.run(first), serial.run(second)
     yield from _orders(serial, one, two, serial.run(first, second), serial.run(second, first))
 
 
-def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, second: Action) -> list[_Order]:
+def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, second: Action) -> list[Order]:
     """The same, each call made by its own caller: a store may keep the process or the thread that made it."""
     ours, theirs = callers
     one, two = serial.made_by(ours, first), serial.made_by(theirs, second)
@@ -168,44 +170,62 @@ def _varying(said: Said | None, known: Said | None) -> Said | None:
     return known if known is not None and isinstance(known.value, NotCompared) else said
 
 
-def _orders(serial: Serial, one: Run, two: Run, both: Run, turned: Run) -> Iterator[_Order]:
-    yield _Order("A, then B", one.said, both.said, both.view)
-    yield _Order("B, then A", turned.said, two.said, turned.view)
-    yield _Order("A alone", one.said, None, one.view)
-    yield _Order("B alone", None, two.said, two.view)
-    yield _Order("neither", None, None, serial.state.view)
+def _orders(serial: Serial, one: Run, two: Run, both: Run, turned: Run) -> Iterator[Order]:
+    yield Order("A, then B", one.said, both.said, both.view)
+    yield Order("B, then A", turned.said, two.said, turned.view)
+    yield Order("A alone", one.said, None, one.view)
+    yield Order("B alone", None, two.said, two.view)
+    yield Order("neither", None, None, serial.state.view)
 
 
 def require_serial(
     outcome: Outcome, serial: Serial, first: Action, second: Action, callers: tuple[Session, Session]
 ) -> None:
     """Raise `Violation` if the outcome of these callers, whose sessions are closed, is that of no serial order."""
+    if possible := orders_missed(outcome, serial, first, second, callers):
+        _accuse(outcome, serial, first, second, possible)
+
+
+def may_have_it(order: Order, said: Said, possible: list[Order], *, is_first: bool) -> bool:
+    """Whether a call with this answer has been made in the order, or may not have been made."""
+    there, *usual = [one.first if is_first else one.second for one in (order, *possible)]
+    return there is not None or _may_get(said, None, usual)
+
+
+def orders_missed(
+    outcome: Outcome, serial: Serial, first: Action, second: Action, callers: tuple[Session, Session]
+) -> list[Order]:
+    """All serial orders, if the outcome is that of none of them; else an empty list."""
     possible = list(orders(serial, first, second))
     if _is_one_of(possible, outcome):
-        return
+        return []
     # Before the check fails: repeat the calls, and ignore answers that vary.
     serial = serial.confirmed()
     loose = {first.name, second.name} & set(getattr(serial.target, "many_commits", ()))
     for possible in (list(orders(serial, first, second)), _orders_by(callers, serial, first, second)):
         if _is_one_of(possible, outcome, serial.state.view) or (loose and _is_a_mixture(outcome.view, possible)):
-            return
-    _accuse(outcome, serial, first, second, possible)
+            return []
+    return possible
 
 
-def _is_one_of(possible: list[_Order], outcome: Outcome, before: View | None = None) -> bool:
+def _is_one_of(possible: list[Order], outcome: Outcome, before: View | None = None) -> bool:
     """Whether the outcome is that of an order; with the state `before` also where new rows have larger ids."""
     return any(_fits(outcome, order, possible, before) for order in possible)
 
 
-def _fits(outcome: Outcome, order: _Order, possible: list[_Order], before: View | None) -> bool:
+def _fits(outcome: Outcome, order: Order, possible: list[Order], before: View | None) -> bool:
     if outcome.view != order.view:
         ids = {} if before is None else larger_ids(before, order.view, outcome.view)
         if not ids:
             return False
         first, second = _with(ids, order.first, outcome.first), _with(ids, order.second, outcome.second)
         order = msgspec.structs.replace(order, first=first, second=second)
-    return _may_get(outcome.first, order.first, [one.first for one in possible]) and _may_get(
-        outcome.second, order.second, [one.second for one in possible]
+    return all(
+        said == PENDING or _may_get(said, wanted, usual)
+        for said, wanted, usual in (
+            (outcome.first, order.first, [one.first for one in possible]),
+            (outcome.second, order.second, [one.second for one in possible]),
+        )
     )
 
 
@@ -242,12 +262,12 @@ def _says_that_nothing_was_done(said: Said, usual: list[Said | None]) -> bool:
     return not said.value and bool(answers) and all(answers)
 
 
-def _is_a_mixture(view: View, possible: list[_Order]) -> bool:
+def _is_a_mixture(view: View, possible: list[Order]) -> bool:
     keys = view.keys() | {key for order in possible for key in order.view}
     return all(any(view.get(key, ABSENT) == order.view.get(key, ABSENT) for order in possible) for key in keys)
 
 
-def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[_Order]) -> None:
+def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[Order]) -> None:
     answers = f"A: {first} got {outcome.first}; B: {second} got {outcome.second}"
     allowed = "; ".join(dict.fromkeys(
         f"{order.words} is {_in_short(order.first)} and {_in_short(order.second)}" for order in possible[:2]
@@ -267,7 +287,7 @@ def _in_short(said: Said | None) -> str:
 
 
 def _is_handed_out_twice(
-    outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[_Order]
+    outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[Order]
 ) -> bool:
     """Whether both got the same result, which in each order only one of them gets.
 

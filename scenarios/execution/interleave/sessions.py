@@ -6,6 +6,7 @@ All three kinds support the same operations: open, make a call by turns, return 
 import contextlib
 import select
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,11 @@ class OnThread:
     def expire(self) -> None:
         """Let the time limit of its wait pass."""
         self._caller.expire()
+
+    @property
+    def called(self) -> list[sqlite3.Connection]:
+        """The connections that its call has called so far, as far as its points are such calls."""
+        return [one for one in self._caller.called if one is not None]
 
     def look(self) -> View:
         """The session's view; raises `Violation`."""

@@ -74,7 +74,8 @@ BUG = KnownBug(
     name="shared-rollback",
     source="reinhardt-web issue 5889; https://docs.python.org/3/library/sqlite3.html, check_same_thread",
     defect="of a transfer that was acknowledged one half is there: another thread has rolled back the other",
-    checks=("not-serializable",),
+    # The other thread may also commit a half.
+    checks=("not-serializable", "all-or-nothing"),
     make=build(_Accounts, _CALLS, ("shared",), frozenset({"pay_out"})),
     sound=build(_OneAtATime, _CALLS, ("shared",), frozenset({"pay_out"})),
     searches=("interleave",),
