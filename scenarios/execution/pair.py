@@ -74,6 +74,8 @@ class Pair:
         self.has_failed = False
         # Whether a call has raised whose change had happened, and files beside the rows may be as before it.
         self._is_half_told = False
+        # Whether a call that changes something has had another answer from the store than from the shadow.
+        self._is_numbered_apart = False
         if "statement" in target.depths:
             self.real.watch_statements()
             self.shadow.watch_statements()

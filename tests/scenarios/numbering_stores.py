@@ -100,3 +100,62 @@ class Doubled(Counted):
 
 class Upserted(Counted):
     kind = Upserts
+
+
+class Blocks(Visits):
+    """Takes two numbers at a time from a table, and loses those that are left with the process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS block (one INTEGER PRIMARY KEY, next INTEGER)")
+        self.next = self.end = 0
+
+    def enter(self, page: str) -> int:
+        if self.next == self.end:
+            take = "INSERT INTO block VALUES (1, 3) ON CONFLICT DO UPDATE SET next = next + 2 RETURNING next"
+            self.end = self.db.execute(take).fetchone()[0]
+            self.next = self.end - 2
+        self.next += 1
+        self.db.execute("INSERT INTO visit VALUES (?, ?)", (self.next - 1, page))
+        return self.next - 1
+
+    def all(self) -> dict[str, Any]:
+        return pages_of(self.db)
+
+
+class Retrying(Blocks):
+    """Answers 0 where it had to try again."""
+
+    def enter(self, page: str) -> int:
+        try:
+            return super().enter(page)
+        except sqlite3.OperationalError:
+            super().enter(page)
+            return 0
+
+
+def pages_of(connection: sqlite3.Connection) -> dict[str, Any]:
+    return dict(connection.execute("SELECT page, count(*) FROM visit GROUP BY page"))
+
+
+class InBlocks(Counted):
+    kind = Blocks
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return pages_of(connection)
+
+
+class RetriedBlocks(InBlocks):
+    kind = Retrying
+
+
+class BlocksShown(InBlocks):
+    """Shows which numbers are taken, too: a new session takes others."""
+
+    beat_touches = ("block/",)
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return {**pages_of(connection), **{f"block/{one}": n for one, n in connection.execute("SELECT * FROM block")}}

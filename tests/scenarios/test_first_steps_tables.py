@@ -38,11 +38,11 @@ class Base:
     def close(self):
         self.db.close()
 """
-# Each call adds to one table and adds to, or changes, another one.
+# Each call adds to one table and adds to, or changes, another one, which has a column that SQLite generates.
 SALES = """
 class Sales(Base):
     SCHEMA = '''CREATE TABLE IF NOT EXISTS sales (id TEXT PRIMARY KEY, amount INTEGER);
-                CREATE TABLE IF NOT EXISTS totals (what TEXT PRIMARY KEY, n INTEGER);'''
+                CREATE TABLE IF NOT EXISTS totals (what TEXT PRIMARY KEY, n INTEGER, twice AS (2 * n));'''
 
     def sell(self, id: str, amount: int):
         with self._whole():

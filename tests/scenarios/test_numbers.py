@@ -1,16 +1,20 @@
 """Numbers that a failed call has used up are gaps, and no finding; nor are the ids of rows that two callers made."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from numbering_stores import Counted, Doubled, Upserted
+from numbering_stores import BlocksShown, Counted, Doubled, InBlocks, RetriedBlocks, Upserted
 
 from tornpage import Action, Configuration, View, faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.numbers import is_renumbered, is_with_ids, larger_ids
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
+from tornpage.scenarios.model.target import SetUpError
+from tornpage.scenarios.search.recorder import Recorder
 
+Search = Callable[..., Recorder]
 WAL = Configuration("wal", "FULL")
 A, B = (Call(Action("enter", {"page": page})) for page in "ab")
 FAILS = (Arm("write:wal@1=FULL"), A, Clear())
@@ -33,6 +37,21 @@ def test_a_number_that_a_failed_call_has_used_up_is_a_gap(
 
 def test_a_maybe_committed_write_may_have_a_number_of_its_own(shim: faults.Shim, home: Path) -> None:
     assert played(Counted, home, A, *FAILS, *MAYBE, Restart(crash=True), B) is None
+
+
+def test_a_block_of_numbers_that_a_restart_loses_is_a_gap(shim: faults.Shim, home: Path) -> None:
+    assert played(InBlocks, home, A, Restart(), B, A, B) is None
+
+
+def test_a_number_that_is_not_larger_is_wrong_after_a_restart_too(shim: faults.Shim, home: Path) -> None:
+    violation = played(RetriedBlocks, home, A, Restart(), B, Arm("write:wal@1=FULL"), A)
+    assert violation is not None
+    assert violation.code == "wrong-answer"
+
+
+def test_a_view_of_numbers_that_a_new_session_does_not_go_on_with_is_a_broken_rule(search: Search) -> None:
+    with pytest.raises(SetUpError, match="the-view-shows-what-later-views-depend-on"):
+        search(BlocksShown(), points=1)
 
 
 def test_one_thing_too_much_is_no_gap(shim: faults.Shim, home: Path) -> None:

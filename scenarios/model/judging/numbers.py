@@ -76,6 +76,12 @@ def is_with_ids(ids: dict[int, int], wanted: Any, seen: Any) -> bool:
     return changed is not None and changed.items() <= ids.items()
 
 
+def is_counted_on(value: Any, seen: Any) -> bool:
+    """Whether one is the other with larger numbers in it, and no other change."""
+    changed = _in_place_of([value], [seen]) or {}
+    return bool(changed) and all(new > old for old, new in changed.items())
+
+
 def _changed(before: View, view: View) -> View:
     return {key: value for key, value in view.items() if key not in before or before[key] != value}
 

@@ -21,6 +21,7 @@ GIVEN: Final = "store.sqlite"
 _MAGIC: Final = b"SQLite format 3\x00"
 _KEEPS_TEXT: Final = re.compile(r"\bUSING\s+fts[345]\b(?!.*\bcontent\s*=)", re.IGNORECASE | re.DOTALL)
 # Not every type of SQLite's affinity NUMERIC: a DATE is often a text.
+_HIDDEN: Final = 1
 _NUMERIC: Final = re.compile("INT|REAL|FLOA|DOUB|NUM|DEC", re.IGNORECASE)
 
 Row = tuple[Any, ...]
@@ -61,11 +62,13 @@ def _names(connection: sqlite3.Connection) -> list[str]:
 
 def _table(connection: sqlite3.Connection, name: str) -> Table:
     quoted = '"' + name.replace('"', '""') + '"'
-    described = connection.execute(f"PRAGMA table_info({quoted})").fetchall()
-    columns = tuple(column for _, column, *_ in described)
-    keys = tuple(column for _, column, _, _, _, place in described if place) or ("rowid",)
+    # Also those that SQLite generates, but not the hidden ones of a virtual table, which `*` leaves out.
+    listed = connection.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
+    described = [(column, kind, place) for _, column, kind, _, _, place, hidden in listed if hidden != _HIDDEN]
+    columns = tuple(column for column, _, _ in described)
+    keys = tuple(column for column, _, place in described if place) or ("rowid",)
     rows = sorted(connection.execute(f"SELECT * FROM {quoted}").fetchall(), key=repr)  # noqa: S608 - its own tables
-    numeric = tuple(column for _, column, kind, *_ in described if _NUMERIC.search(kind))
+    numeric = tuple(column for column, kind, _ in described if _NUMERIC.search(kind))
     return Table(name, columns, tuple(tuple(row) for row in rows), keys, numeric=numeric)
 
 
