@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 from tornpage.ledger import rules
 from tornpage.ledger.cache.reading import TaskReader, callers_own
 from tornpage.ledger.clock import Clock
-from tornpage.ledger.disk.rows import Unreadable
+from tornpage.ledger.disk.rows import Quarantined, Unreadable
 from tornpage.ledger.errors import IllegalTransition, NotFound, UsageError
 from tornpage.ledger.records import (
     TERMINAL,
@@ -85,7 +85,8 @@ class TaskRegistry(TaskReader):
     ) -> Task:
         """Create a task, or return the one that the same run already has (with its missing fields filled in).
 
-        Pass a `NewTask` or its fields. Raises `UsageError`, also if the new id is taken, and `StoreError`.
+        Pass a `NewTask` or its fields. Raises `UsageError`, also if the new id is taken, and `StoreError`: `Unreadable`
+        if a task of the run can't be read, and no other one is it.
         """
         wanted = _request(request, fields)
         made = rules.new_task(wanted, task_id=checked_id("the new id", self._new_id()), now=self._clock())
@@ -94,10 +95,11 @@ class TaskRegistry(TaskReader):
 
         def compute(unit: Unit) -> Sequence[Change]:
             nonlocal result
-            candidates = unit.tasks_of_run(made.run_id) if made.run_id is not None else ()
+            candidates, unreadable = unit.tasks_of_run(made.run_id) if made.run_id is not None else ((), ())
             existing = rules.find_match(made, candidates)
             if existing is None:
                 _refuse_taken(unit, made.task_id)
+                _refuse_unknown(unreadable, made.run_id)
             result = made if existing is None else rules.merge(existing, made)
             delivery: DeliveryState | UnsetType = UNSET
             if origin is not None:
@@ -328,7 +330,7 @@ class TaskRegistry(TaskReader):
             return []
 
         def compute(unit: Unit) -> Sequence[Change]:
-            for task in rules.select_for_run(unit.tasks_of_run(run), session_key):
+            for task in rules.select_for_run(unit.tasks_of_run(run)[0], session_key):
                 result = rule(task)
                 if result != task:
                     changes.append(Change(task.task_id, task=result, previous=task))
@@ -386,6 +388,13 @@ def _refuse_taken(unit: Unit, task_id: str) -> None:
         taken = True
     if taken:
         raise UsageError(f"the new id {task_id!r} is taken; nothing was written")
+
+
+def _refuse_unknown(unreadable: Sequence[Quarantined], run_id: str | None) -> None:
+    """Refuse a new task of a run that has one that can't be read: nothing tells whether it is the same task."""
+    if unreadable:
+        names = ", ".join(repr(one.key) for one in unreadable)
+        raise Unreadable(f"run {run_id!r} has a task that can't be read, and it may be this one: {names}")
 
 
 def _existing(unit: Unit, task_id: str) -> Task:

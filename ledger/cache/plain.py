@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, Self
 from msgspec import UNSET
 
 from tornpage.ledger.cache.memory import apply_all, readable
-from tornpage.ledger.disk.rows import DELIVERIES, TASKS
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS, Quarantined
 from tornpage.ledger.errors import Outcome, StoreError, StoreUnavailable, UsageError, from_sqlite
 from tornpage.ledger.records import DeliveryState, Task
 from tornpage.ledger.rules.times import ordered
@@ -195,10 +195,10 @@ class PlainUnit:
         view = self._owner.view()
         return readable(view, view.deliveries, DELIVERIES.name, task_id)
 
-    def tasks_of_run(self, run_id: str) -> list[Task]:
-        """The tasks of a run, in insertion order."""
+    def tasks_of_run(self, run_id: str) -> tuple[list[Task], Sequence[Quarantined]]:
+        """The tasks of a run, in insertion order; of a record that can't be read only the id is known."""
         view = self._owner.view()
-        return view.in_order(view.indexes.by_run(run_id))
+        return view.in_order(view.indexes.by_run(run_id)), ()
 
     def write(self, change: Change) -> None:
         """Queue a change for the end of the unit."""

@@ -9,6 +9,7 @@ file are not checked here.
 # no fault in this file: it only checks arguments.
 
 import json
+from collections import Counter
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -86,20 +87,29 @@ def optional_time_ms(name: str, value: int | None) -> int | None:
 def json_value(name: str, value: JsonValue) -> JsonValue:
     """A deep copy in the form in which it is read back from a file (tuples as lists, keys as text).
 
-    Raises UsageError if the value has no JSON form (NaN, infinity, a cycle, an object, invalid Unicode) or is nested
-    deeper than `DEEPEST_JSON`.
+    Raises UsageError if the value has no JSON form (NaN, infinity, a cycle, an object, invalid Unicode), has two keys
+    that are equal as text (1 and "1"), or is nested deeper than `DEEPEST_JSON`.
     """
     if value is None:
         return None
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()
-        copied = json.loads(text)
+        copied = json.loads(text, object_pairs_hook=_with_each_key)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} must be a JSON value: {error}") from error
     if depth(copied) > DEEPEST_JSON:
         raise UsageError(f"{name} must be a JSON value nested at most {DEEPEST_JSON} deep")
     return copied
+
+
+def _with_each_key(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    """The dict of these pairs; raises ValueError if it has not all of them."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"two keys are {twice!r} as text")
+    return found
 
 
 def canonical(value: JsonValue) -> str:

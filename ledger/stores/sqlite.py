@@ -94,10 +94,9 @@ class SqliteUnit:
         row = self._transaction.read(DELIVERIES, task_id)
         return DELIVERIES.decode(row) if row is not None else None
 
-    def tasks_of_run(self, run_id: str) -> list[Task]:
-        """The readable tasks of a run, in insertion order."""
-        tasks, _ = TASKS.decode_all(self._transaction.select(TASKS, "run_id = ?", (run_id,)))
-        return tasks
+    def tasks_of_run(self, run_id: str) -> tuple[list[Task], Sequence[Quarantined]]:
+        """The readable tasks of a run, in insertion order, and its rows that can't be read."""
+        return TASKS.decode_all(self._transaction.select(TASKS, "run_id = ?", (run_id,)))
 
     def write(self, change: Change) -> None:
         """Write the rows of a change."""

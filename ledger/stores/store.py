@@ -126,8 +126,11 @@ class Unit(Protocol):
         """The delivery state as this unit sees it."""
         ...
 
-    def tasks_of_run(self, run_id: str) -> list[Task]:
-        """The readable tasks with this (trimmed) run id, in insertion order."""
+    def tasks_of_run(self, run_id: str) -> tuple[list[Task], Sequence[Quarantined]]:
+        """The readable tasks with this (trimmed) run id, in insertion order, and its rows that can't be read.
+
+        The latter are none where the store doesn't know their run.
+        """
         ...
 
     def write(self, change: Change) -> None:

@@ -67,6 +67,17 @@ def test_a_deleted_task_takes_its_unreadable_delivery_state_out_of_memory_and_fi
     assert opened.tasks.quarantined() == ()
 
 
+def test_a_run_with_a_task_that_can_not_be_read_gets_no_other_one_that_may_be_it(opened, tmp_path):
+    fields = {**BASIC, "run_id": "r"}
+    lost, kept = opened.tasks.create(**fields), opened.tasks.create(**fields, label="other")
+    write(tmp_path / "state", "UPDATE tasks SET created_at = 'soon' WHERE task_id = ?", lost.task_id)
+    with pytest.raises(Unreadable, match=f"'r' has a task that can't be read.*{lost.task_id}"):
+        opened.tasks.create(**fields)
+    assert opened.tasks.create(**fields, label="other") == kept
+    assert opened.tasks.create(**BASIC, run_id="s").run_id == "s"
+    assert [one.task_id for one in opened.tasks.mark_running_by_run("r")] == [kept.task_id]
+
+
 def test_a_json_snapshot_refuses_calls_on_what_it_can_not_read_and_drops_a_state_with_its_task(tmp_path):
     path, names = tmp_path / "tasks.json", ["c", "b", "a"]
     with Ledger.open(store=JsonSnapshotStore(path), new_id=names.pop) as ledger:
@@ -265,7 +276,7 @@ def test_a_fence_is_a_commit_that_writes_although_somebody_has_deleted_its_row(o
 
 def test_a_key_with_white_space_around_it_is_quarantined_as_the_schema_refuses_it(opened, tmp_path):
     for column in ("owner_key", "run_id"):
-        task = opened.tasks.create(**BASIC, run_id="r", label=column).task_id
+        task = opened.tasks.create(**BASIC, run_id=f"r-{column}", label=column).task_id
         place = sqlite3.connect(tmp_path / "state" / "ledger.sqlite", isolation_level=None)
         place.execute("PRAGMA ignore_check_constraints = ON")
         place.execute(f"UPDATE tasks SET {column} = ' ' || {column} WHERE task_id = ?", (task,))

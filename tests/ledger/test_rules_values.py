@@ -155,8 +155,32 @@ def test_a_json_value_is_nested_no_deeper_than_every_reader_can_follow(innermost
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, [math.inf], object(), {"a": {1, 2}}, b"bytes", "\ud800", {("a",): 1}, a_cycle(), a_deep_nest()],
-    ids=["nan", "infinity", "object", "set", "bytes", "surrogate", "tuple-key", "cycle", "deep"],
+    [
+        math.nan,
+        [math.inf],
+        object(),
+        {"a": {1, 2}},
+        b"bytes",
+        "\ud800",
+        {("a",): 1},
+        a_cycle(),
+        a_deep_nest(),
+        {1: "a", "1": "b"},
+        [{"a": {True: 1, "true": 2}}],
+    ],
+    ids=[
+        "nan",
+        "infinity",
+        "object",
+        "set",
+        "bytes",
+        "surrogate",
+        "tuple-key",
+        "cycle",
+        "deep",
+        "equal-keys",
+        "equal-keys-below",
+    ],
 )
 def test_a_value_without_a_json_form_is_refused(value):
     with pytest.raises(UsageError, match="requester_origin must be a JSON value"):

@@ -17,7 +17,7 @@ _MEMORY: Final = '(getattr(unit, "_owner", None) or unit._follower.owner).view()
 _STALE: Final = {
     "unit.read_task": f"{_MEMORY}.tasks.get",
     "unit.read_delivery": f"{_MEMORY}.deliveries.get",
-    "unit.tasks_of_run": f"(lambda run_id: {_MEMORY}.in_order({_MEMORY}.indexes.by_run(run_id)))",
+    "unit.tasks_of_run": f"(lambda run_id: ({_MEMORY}.in_order({_MEMORY}.indexes.by_run(run_id)), ()))",
     "self.backend.version": "(lambda: self._version)",
 }
 _BELIEVED: Final = "{{(one.table.name, one.key): one.{} for one in changed}}"

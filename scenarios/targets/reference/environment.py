@@ -261,14 +261,19 @@ def runs_of_sessions(database: Path, sessions: Collection[str]) -> dict[str, str
     return {session: run for session, run in rows if session in sessions}
 
 
-def keys_of_unreadable(database: Path, view: View) -> dict[str, str]:
-    """The idempotency keys of the messages that a view reports as unreadable, read past the ledger."""
-    start = "unreadable/message_outbox/"
+# By which of its columns a row may be another call's, though it can't be read.
+_KNOWN_BY: Final = {"message_outbox": "idempotency_key", "tasks": "run_id"}
+
+
+def keys_of_unreadable(database: Path, table: str, view: View) -> dict[str, str]:
+    """The idempotency keys of messages, or runs of tasks, that a view reports as unreadable, read past the ledger."""
+    start = f"unreadable/{table}/"
     names = {key.removeprefix(start) for key in view if key.startswith(start)}
     if not names:
         return {}
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
-        query = "SELECT id, idempotency_key FROM message_outbox WHERE idempotency_key IS NOT NULL"
+        connection.text_factory = text_or_bytes
+        query = f"SELECT {_KEYS[table]}, {_KNOWN_BY[table]} FROM {table} WHERE {_KNOWN_BY[table]} IS NOT NULL"  # noqa: S608 - names of our own
         return {name: key for name, key in connection.execute(query).fetchall() if name in names}
 
 

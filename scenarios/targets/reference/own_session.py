@@ -321,9 +321,10 @@ class OwnSession:
             self._odd_payloads[what["key"]] = bytes.fromhex(what["value"]["hex"])
 
     def note_unreadable_keys(self, before: View) -> None:
-        """Record the keys of the messages that could not be read before the call, which changed none of them."""
-        keys = keys_of_unreadable(self._database, before)
-        self.told.circumstances |= {"unreadable_keys": keys} if keys else {}
+        """Record the keys of messages, and runs of tasks, that could not be read before the call: it changed none."""
+        for name, table in (("unreadable_keys", "message_outbox"), ("unreadable_runs", "tasks")):
+            keys = keys_of_unreadable(self._database, table, before)
+            self.told.circumstances |= {name: keys} if keys else {}
 
     def _note_as_written(self) -> None:
         """Record which rows are as edited by hand: those that the ledger has written since are its own."""

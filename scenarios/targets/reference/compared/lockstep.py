@@ -129,7 +129,7 @@ def _meant(
     argv, call = args["argv"], _Call.of(_action(args["means"]), now_ms + args.get("later_ms", 0))
     # A look past the ledger finds no worker's lock here.
     is_alone = argv[:2] == ["tasks", "audit"] or (argv[:2] == ["tasks", "maintenance"] and "--apply" not in argv)
-    known = ("files", "imported", "as_written", "unreadable_keys")
+    known = ("files", "imported", "as_written", "unreadable_keys", "unreadable_runs")
     there = {name: told.circumstances[name] for name in known if name in told.circumstances}
     booting = is_alone or "recover" in argv[:2]
     world = model.World(call.now_ms, is_booting=booting, program=args.get("program"), **there)
@@ -171,7 +171,7 @@ def _action(data: dict[str, Any]) -> Action:
 
 
 # The circumstances that another process meets, too.
-_OF_ALL_PROCESSES: Final = ("controls", "backs", "files", "imported", "unreadable_keys")
+_OF_ALL_PROCESSES: Final = ("controls", "backs", "files", "imported", "unreadable_keys", "unreadable_runs")
 
 
 def _made_by_other(state: model.State, call: dict[str, Any], now_ms: int, told: Told) -> model.Outcome:

@@ -69,6 +69,9 @@ def create(world: World, state: State, /, *, requester_origin: Any = None, **fie
     taken = {*state.task, *state.unreadable.get("tasks", ())}
     if existing is None and made["task_id"] in taken:
         raise Refusal("UsageError")
+    if existing is None and made["run_id"] is not None and made["run_id"] in world.unreadable_runs.values():
+        # Not in the specification: nothing tells whether it is the same task.
+        raise Refusal("Unreadable")
     task = made if existing is None else _filled(existing, made)
     outcome = with_task(state, task, previous=existing)
     name = task["task_id"]

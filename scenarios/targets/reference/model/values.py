@@ -234,9 +234,14 @@ def a_span(value: Any, *, zero: bool = False) -> float:
 
 
 def json_value(value: Any) -> Any:
-    """A JSON value as it is read back from a file; a value without a JSON form, or too deep, is refused."""
+    """A JSON value as it is read back from a file.
+
+    One without a JSON form, too deep, or of which a file would keep one of two keys, is refused.
+    """
     try:
         copied = json.loads(json.dumps(value, allow_nan=False))
+        if _count_of_members(copied) != _count_of_members(value):
+            raise Refusal("UsageError")
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         raise Refusal("UsageError") from None
@@ -247,6 +252,14 @@ def json_value(value: Any) -> Any:
     if depth > _DEEPEST_JSON:
         raise Refusal("UsageError")
     return copied
+
+
+def _count_of_members(value: Any) -> int:
+    """How many values are in a JSON value, at all depths."""
+    if not isinstance(value, list | tuple | dict):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return sum(1 + _count_of_members(one) for one in inner)
 
 
 def a_worker_id(value: Any) -> str:

@@ -20,7 +20,8 @@ class World:
     `imported` all earlier imports (§5): a fingerprint by id. `program` is the result of a command's deliver program,
     whatever the message: empty if it delivers, else the text of its failure (`says`) and whether it is `permanent`.
     `hidden` are the runs of the sessions that can't be read, which no answer has.
-    `unreadable_keys` are the idempotency keys of the messages that can't be read, by id: no answer has them.
+    `unreadable_keys` are the idempotency keys of the messages that can't be read, by id, and `unreadable_runs` the runs
+    of such tasks: no answer has them.
     `as_written` are the rows of tasks with contradicting times (§3), as edited by hand: every read puts the times in
     order.
     """
@@ -36,6 +37,7 @@ class World:
     as_written: Mapping[str, Any] = field(default_factory=dict)
     hidden: Mapping[str, str] = field(default_factory=dict)
     unreadable_keys: Mapping[str, str] = field(default_factory=dict)
+    unreadable_runs: Mapping[str, str] = field(default_factory=dict)
 
     def is_alive(self, worker_id: Any) -> bool:
         """Whether a worker lives: outside a boot all do, except passes over the outbox, which have ended by then.

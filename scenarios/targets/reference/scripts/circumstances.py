@@ -33,14 +33,18 @@ def spoiled_rows() -> Iterator[Action]:
             ("scope_kind", ""), ("terminal_outcome", "done"),
         )
     ):  # fmt: skip
-        yield create(f"t{number}", run_id="r", runtime="acp", task=f"{number}")
-        yield create("whole", run_id="r", runtime="acp", child_session_key="c")
+        run = f"r{number}"
+        yield create(f"t{number}", run_id=run, runtime="acp", task=f"{number}")
+        yield create("whole", run_id=run, runtime="acp", child_session_key="c")
         yield _spoiled("tasks", f"t{number}", column, value)
         yield create(f"t{number}")
+        # It may be the task that can't be read; one that can be read and matches is it.
+        yield create(f"u{number}", run_id=run, runtime="acp", task=f"{number}")
+        yield create("whole again", run_id=f" {run} ", runtime="acp", child_session_key="c", label="filled")
         yield call("tasks.get", task_id=f"t{number}")
         yield call("tasks.quarantined")
         yield call("tasks.cancel", task_id=f"t{number}")
-        yield call("tasks.mark_running_by_run", run_id="r")
+        yield call("tasks.mark_running_by_run", run_id=run)
         yield call("tasks.list")
         yield call("audit", later_ms=DAY_MS)
         yield call("tasks.delete", task_id="whole")

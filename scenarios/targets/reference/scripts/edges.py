@@ -27,7 +27,18 @@ def _nested(depth: int) -> Any:
 
 def odd_values() -> Iterator[Action]:
     """JSON values that are false, and the deepest ones."""
-    for number, origin in enumerate((0, "", False, [], {}, {"": None}, _nested(_DEEPEST), _nested(_DEEPEST + 1))):
+    odd: tuple[Any, ...] = (
+        0,
+        "",
+        False,
+        [],
+        {},
+        {"": None},
+        {1: "a", "1": "b"},
+        [{None: 1, "null": 2}],
+        {1: 1, "1.0": 2, "2": 1},
+    )
+    for number, origin in enumerate((*odd, _nested(_DEEPEST), _nested(_DEEPEST + 1))):
         name = f"t{number}"
         yield create(name, requester_origin=origin)
         yield call("tasks.get_delivery", task_id=name)
