@@ -180,7 +180,22 @@ def commit_at_an_exit(self: Any, kind: Any, error: Any, trace: Any, leave: Any =
     return leave(self, *((None,) * 3 if isinstance(error, SystemExit) else (kind, error, trace)))
 
 
+def check_and_ignore(connection: Any, settings: Any, check: Any = connections._check_content) -> None:
+    check(connection, settings)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+
+
+class Whole(list[Any]):
+    """A list of which each part is the whole."""
+
+    def __getitem__(self, place: Any) -> Any:
+        return self if isinstance(place, slice) else super().__getitem__(place)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "the schema's checks are left out": (put(connections, "_check_content", check_and_ignore), outside.openings),
+    "rows before a text that is no UTF-8 are read twice": (
+        put(rows, "fetch", lambda *query, fetch=rows.fetch: Whole(fetch(*query))), circumstances.many_rows),
     "a log may be read-only": (
         put(files_module, "_refuse_foreign_files", refuse_the_database_alone), outside.openings),
     "the user's data are the place of the states": (

@@ -73,6 +73,13 @@ def snapshot_in_order(snapshot: Snapshot) -> Snapshot:
     return Snapshot(tasks, snapshot.deliveries, snapshot.quarantined)
 
 
+def load_and_keep_bad_ones(self: Any, load: Any = JsonSnapshotStore.load_snapshot) -> Any:
+    unreadable, is_there = self._unreadable, self.path.exists()
+    loaded = load(self)
+    self._unreadable = self._unreadable if is_there else unreadable
+    return loaded
+
+
 def save_and_forget(self: Any, snapshot: Any, save: Any = JsonSnapshotStore.save_snapshot) -> None:
     save(self, snapshot)
     self._unreadable = ([], [])
@@ -155,6 +162,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an audit of another store is of rows put in order": (
         after(plain.PlainBackend, "load_raw", snapshot_in_order),
         outside.snapshots),
+    "what can't be read outlives its file": (
+        put(JsonSnapshotStore, "load_snapshot", load_and_keep_bad_ones), outside.spoiled_stores),
     "what can't be read is kept once": (put(JsonSnapshotStore, "save_snapshot", save_and_forget), outside.snapshots),
     "a method is offered that is None": (put(plain, "offers", hasattr), outside.odd_stores),
     "what is owed at the end stays so": (

@@ -97,11 +97,21 @@ def release_what_is_free(self: Any, message_id: str, worker_id: str, release: An
     return release(self, message_id, message.leased_by if is_left else worker_id)
 
 
+class Most(int):
+    """A limit that nothing uses up."""
+
+    def __sub__(self, _: int) -> int:
+        return int(self)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "the last error is why a message is given up": (
         put(outbox_rules, "moved_to_failed", lambda one, now, reason: outbox_rules._ended(
             one, outbox_rules.MessageStatus.FAILED_TERMINAL, now, one.terminal_reason or one.last_error or reason)),
         messages.endings),
+    "more go than the limit, beside some that can't be read": (
+        put(queue, "min", lambda *most: Most(min(most)), raising=False), hands.unreadable_messages),
+    "a time of an end is one": (put(queue, "_ENDED_SQL", "completed_at < ?"), hands.ended_and_pending),
     "what ended first goes first": (put(queue.MessageQueue, "prune", prune_by_end), messages.pruning),
     "the first wait is the second": (
         put(outbox_rules, "BACKOFF_MS", (25_000, 5_000, 120_000, 600_000)), messages.retries),

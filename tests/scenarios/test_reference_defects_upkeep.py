@@ -1,10 +1,12 @@
 """Realistic defects in audit, maintenance and commands, one at a time: a script's call then differs from the model."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -12,13 +14,14 @@ import pytest
 from msgspec.structs import replace
 from put_into_the_ledger import Patch, after, is_seen, put
 
-from tornpage.ledger import Runtime
+from tornpage.ledger import Runtime, registry
 from tornpage.ledger import ledger as ledger_module
 from tornpage.ledger.command import group, program
 from tornpage.ledger.command import outbox as outbox_command
 from tornpage.ledger.command import output as output_command
 from tornpage.ledger.command import upkeep as upkeep_command
 from tornpage.ledger.disk import files as files_module
+from tornpage.ledger.outbox import DeliveryFailed
 from tornpage.ledger.upkeep import audit as audit_rules
 from tornpage.ledger.upkeep import inspection
 from tornpage.ledger.upkeep import maintenance as maintenance_rules
@@ -55,7 +58,19 @@ def missing_but_of_cancelled(task: Any, *args: Any, find: Any = audit_rules._mis
     return None if task.status == "cancelled" else find(task, *args)
 
 
+def without_unreadable(_kind: object) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def of_any_error(message: str, *, permanent: bool | None = None) -> DeliveryFailed:
+    return DeliveryFailed(message, permanent=permanent or None)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a row that became unreadable ends maintenance": (
+        put(registry, "contextlib", SimpleNamespace(suppress=without_unreadable)), upkeep.overtaken_maintenance),
+    "what a killed program wrote may be permanent": (
+        put(program, "DeliveryFailed", of_any_error), commands.deliver_programs),
     "a start is no event": (put(audit_rules, "age_ms", age_without_start), circumstances.absent_times),
     "stale a millisecond too late": (put(audit_rules, "STALE_QUEUED_MS", 600_001), upkeep.audit),
     "stale a millisecond too early": (put(audit_rules, "STALE_RUNNING_MS", 30 * 60_000 - 1), upkeep.audit),

@@ -101,7 +101,12 @@ def _maintenance_while(before: View, args: dict[str, Any], after: View, kind: st
     state, world = model.State.of(before), model.World(call.now_ms, **told.circumstances)
     meanwhile = model.Outcome(state)
     if told.is_overtaken:
-        meanwhile = _made_by_other(state, args["meanwhile"], call.now_ms, told)
+        by_other = args["meanwhile"]
+        meanwhile = (
+            model.Outcome(model.without_readable(state, **by_other["args"]))
+            if by_other["name"] == "spoiled_row"
+            else _made_by_other(state, by_other, call.now_ms, told)
+        )
     outcome = model.step(world, state, "maintenance", {"apply": True, "meanwhile": meanwhile.state})
     _hold_outcome(call, outcome, kind, state.view(), after, told)
 

@@ -21,7 +21,9 @@ from tornpage.scenarios.model.target import TargetError
 
 _ANOTHER_USER: Final = 12_345
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
-_PRAGMAS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
+_PRAGMAS: Final = (
+    "journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint", "ignore_check_constraints",
+)  # fmt: skip
 
 
 def _ledger(directory: Path) -> Path:

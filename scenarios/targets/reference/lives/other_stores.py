@@ -29,8 +29,9 @@ from tornpage.ledger.stores.store import OPTIONAL_METHODS
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.targets.reference.environment import spoil
 
+_SNAPSHOT: Final = "tasks.json"
 _STORES: Final[Mapping[str, Callable[[Path], Any]]] = {
-    "json": lambda directory: JsonSnapshotStore(directory / "tasks.json"),
+    "json": lambda directory: JsonSnapshotStore(directory / _SNAPSHOT),
     "memory": lambda _: MemoryStore(),
     # Not as the ledger's own, but by the interface of any other store.
     "sqlite": lambda directory: SqliteStore(Database.open(directory)),
@@ -151,8 +152,8 @@ def life_of_a_store(
     """The answers, or errors, of calls on a ledger on such a store; then the state after a restart.
 
     `fails` gives the number of the call at which the store fails, and how; `raises` the driver's error, if any. The
-    `parts` are further arguments of `Ledger.open`. A ``spoiled_row`` is no call: it makes a record unreadable, which
-    one in memory never is.
+    `parts` are further arguments of `Ledger.open`. Two are no calls: ``spoiled_row`` makes a record unreadable, which
+    one in memory never is, and ``removed_file`` is an end of the snapshot's file by another's hand.
     """
     store, answers = FailingStore(store_of(kind, directory), lacks, raises, nones=nones), list[Any]()
     names: list[str] = ["unnamed"]
@@ -160,6 +161,9 @@ def life_of_a_store(
         for number, call in enumerate(calls):
             if call["name"] == "spoiled_row":
                 _spoil(kind, directory, **call["args"])
+                continue
+            if call["name"] == "removed_file":
+                (directory / _SNAPSHOT).unlink()
                 continue
             store.fails = (fails or {}).get(str(number))
             answer = _answer(ledger, call, names)
@@ -183,7 +187,7 @@ def _spoil(kind: str, directory: Path, *, table: str, key: str, column: str, val
     if kind == "sqlite":
         spoil(directory / DATABASE_NAME, table, key, column, value)
         return
-    path = directory / "tasks.json"
+    path = directory / _SNAPSHOT
     document = msgspec.json.decode(path.read_bytes())
     for one in document["tasks" if table == "tasks" else "deliveries"]:
         if one["task_id"] == key:

@@ -12,7 +12,7 @@ from tornpage.scenarios.targets.reference.model.command.commands import exit_cod
 from tornpage.scenarios.targets.reference.model.command.shown import lines, on_terminal, warnings
 from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
 from tornpage.scenarios.targets.reference.model.observers import observed
-from tornpage.scenarios.targets.reference.model.state import Outcome, State
+from tornpage.scenarios.targets.reference.model.state import Outcome, State, without_readable
 from tornpage.scenarios.targets.reference.model.step import ACTIONS, OPEN_TO_THE_STORE, step
 from tornpage.scenarios.targets.reference.model.tasks import in_order
 from tornpage.scenarios.targets.reference.model.values import Refusal
@@ -34,4 +34,5 @@ __all__ = [
     "printed",
     "step",
     "warnings",
+    "without_readable",
 ]

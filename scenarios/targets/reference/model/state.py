@@ -96,6 +96,14 @@ def without_task(state: State, name: str) -> Outcome:
     return Outcome(left.drop("task", name).drop("delivery", name), row, (("deleted", name, None, row),))
 
 
+def without_readable(state: State, *, table: str, key: str, **_value: Any) -> State:
+    """§1: a row of a task, or of its delivery state, is quarantined, and the others load."""
+    unreadable = {**state.unreadable, table: (*state.unreadable.get(table, ()), key)}
+    # The delivery state of an unreadable task is not shown without it.
+    left = state.drop("task", key) if table == "tasks" else state
+    return replace(left.drop("delivery", key), unreadable=unreadable)
+
+
 def joined(outcomes: Iterable[Outcome], state: State, answer: Any) -> Outcome:
     """Several outcomes, one after the other, as one."""
     each = tuple(outcomes)

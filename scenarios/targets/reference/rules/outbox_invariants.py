@@ -36,7 +36,9 @@ def check_messages(messages: Rows) -> None:
 def _check_pending(name: str, row: Row) -> None:
     if row["next_attempt_at"] is None:
         raise Violation("no-lost-message", f"message {name} is {row['status']}, and it will never be tried")
-    if row["completed_at"] is not None or row["delivered_at"] is not None:
+    # Completed before it was queued: by another's hand.
+    is_completed = row["completed_at"] is not None and row["completed_at"] >= row["queued_at"]
+    if is_completed or row["delivered_at"] is not None:
         raise Violation("no-duplicate-after-ack", f"message {name} is {row['status']}, and it has been completed")
 
 

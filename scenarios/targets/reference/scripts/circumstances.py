@@ -314,6 +314,10 @@ def many_rows() -> Iterator[Action]:
     # Text that is not UTF-8, in a row that is read after others.
     yield _spoiled("tasks", "t500", "error", {"hex": "61ff62"})
     yield call("tasks.list")
+    # And one that can't be read among the first, which is reported once.
+    yield _spoiled("tasks", "t3", "created_at", "soon")
+    yield call("tasks.quarantined")
+    yield call("audit", limit=3, later_ms=DAY_MS)
 
 
 def workers() -> Iterator[Action]:

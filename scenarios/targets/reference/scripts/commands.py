@@ -130,13 +130,17 @@ def deliver_programs() -> Iterator[Action]:
         ("""grep -q '"idempotency_key": "key-p3"'""", {}),
         ("sh -c 'echo because >&2; exit 3'", {"says": ["3", "because"], "permanent": True}),
         ("sh -c 'printf %3000s >&2; echo because >&2; exit 3'", {"says": ["3", "because"], "permanent": True}),
+        # What it wrote names a permanent error, and it says by its end that this one is not.
+        ("sh -c 'echo chat not found >&2; kill -9 $$'", {"says": ["SIGKILL", "chat not found"], "permanent": False}),
+        ("sh -c 'echo chat not found >&2; exit 75'", {"says": ["75", "chat not found"], "permanent": False}),
     )  # fmt: skip
     for number, (program, does) in enumerate(programs):
         yield enqueue(f"p{number}")
         yield delivered(program, program=does)
         yield call("outbox.move_to_failed", message_id=f"p{number}")
     yield enqueue("late")
-    yield delivered("sleep 9", "--timeout-ms", "100", program={"says": ["100"], "permanent": False})
+    slow = "sh -c 'echo chat not found >&2; exec sleep 9'"
+    yield delivered(slow, "--timeout-ms", "100", program={"says": ["100"], "permanent": False})
     yield call("outbox.move_to_failed", message_id="late")
     yield enqueue("q")
     for wrong in ("", "no-such-program-anywhere", "sh -c 'open"):

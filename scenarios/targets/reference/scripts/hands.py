@@ -179,13 +179,23 @@ def unreadable_messages() -> Iterator[Action]:
         ("error_class", "odd"), ("last_attempt_at", "soon"), ("channel", {"hex": "61ff"}), ("attempt_count", -1),
     )  # fmt: skip
     for number, (column, value) in enumerate(columns):
-        for name in ("bad", "good", "better"):
+        for name in ("bad", "good", "better", "best", "last"):
             yield enqueue(f"{name}{number}")
             yield call("outbox.ack", message_id=f"{name}{number}")
         yield from _written("message_outbox", f"bad{number}", **{column: value})
-        for limit in (1, None):
+        for limit in (2, 1, None):
             yield call("outbox.prune", age_ms=1, later_ms=DAY_MS, limit=limit)
             yield call("outbox.read")
+
+
+def ended_and_pending() -> Iterator[Action]:
+    """A message with the time of an end, as an older version may have left it, that is to be delivered: it stays."""
+    for number, columns in enumerate(({"completed_at": 5}, {"completed_at": 5, "attempt_count": 1})):
+        yield enqueue(f"m{number}")
+        yield from _written("message_outbox", f"m{number}", **columns)
+        yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
+        yield call("outbox.recover", cutoff=None, later_ms=number * DAY_MS)
+        yield call("outbox.prune", age_ms=1, later_ms=2 * DAY_MS)
 
 
 def negative_attempts() -> Iterator[Action]:
@@ -202,6 +212,7 @@ SCRIPTS: Final = (
     padded_keys,
     endless_tasks,
     unreadable_messages,
+    ended_and_pending,
     negative_attempts,
     dead_senders,
     odd_payloads,

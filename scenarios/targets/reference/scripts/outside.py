@@ -225,6 +225,11 @@ def spoiled_stores() -> Iterator[Action]:
         for lacks in ((), _OPTIONAL):
             data = [within(one) for one in calls]
             yield call("stores.life", kind=kind, lacks=list(lacks), calls=data)
+        if kind == "json":
+            # The file is removed by another's hand: what could not be read has gone with it.
+            gone = (call("removed_file"), call("tasks.restore"))
+            later = (good, bad, spoiled, call("tasks.restore"), *gone, *looks, good, call("tasks.restore"), *looks)
+            yield call("stores.life", kind=kind, calls=[within(one) for one in later])
 
 
 def store_errors() -> Iterator[Action]:

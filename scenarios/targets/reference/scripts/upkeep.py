@@ -100,6 +100,14 @@ def overtaken_maintenance() -> Iterator[Action]:
             yield Action("maintenance_while", {"meanwhile": data, "later_ms": 3 * DAY_MS})
             yield call("tasks.delete", task_id="t")
             yield call("tasks.delete", task_id="other")
+    # Another's hand makes the row unreadable: it is left as it is, and the others are kept up.
+    for number, (column, value) in enumerate((("created_at", "soon"), ("runtime", "shell"))):
+        yield create(f"v{number}", status="lost")
+        yield create(f"w{number}", status="lost")
+        spoils = {"table": "tasks", "key": f"v{number}", "column": column, "value": value}
+        spoiled = {"name": "spoiled_row", "args": spoils}
+        yield Action("maintenance_while", {"meanwhile": spoiled, "later_ms": 3 * DAY_MS})
+        yield call("tasks.quarantined")
     # By a clock that is a day behind: the task still seems to have had no event for long, but a living worker runs it.
     yield create("u", runtime="acp", status="queued")
     begins = {"name": "history.start", "args": {"task_id": "u", "worker_id": "w", "run_id": "u", "later_ms": -DAY_MS}}

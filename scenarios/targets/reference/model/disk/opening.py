@@ -80,7 +80,7 @@ def opening(
     return Outcome(state, {
         "pragmas": {
             "journal_mode": mode, "synchronous": _LEVELS.index(level), "foreign_keys": 1,
-            "busy_timeout": busy_timeout_ms, "wal_autocheckpoint": 1_000,
+            "busy_timeout": busy_timeout_ms, "wal_autocheckpoint": 1_000, "ignore_check_constraints": 0,
         },
         "a run": "running",
         "a message": "queued",

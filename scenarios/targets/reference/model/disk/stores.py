@@ -8,7 +8,7 @@ from typing import Any, Final
 from tornpage.scenarios.targets.reference.model import upkeep
 from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
 from tornpage.scenarios.targets.reference.model.lookups import newest_first
-from tornpage.scenarios.targets.reference.model.state import Outcome, State
+from tornpage.scenarios.targets.reference.model.state import Outcome, State, without_readable
 from tornpage.scenarios.targets.reference.model.tasks import in_order
 from tornpage.scenarios.targets.reference.model.values import Anything, Refusal
 from tornpage.scenarios.targets.reference.model.world import World
@@ -58,7 +58,10 @@ def life(
     is_secured: Any = True
     for number, call in enumerate(calls):
         if call["name"] == "spoiled_row":
-            now = _without_readable(now, **call["args"])
+            now = without_readable(now, **call["args"])
+            continue
+        if call["name"] == "removed_file":
+            now = State.of({})
             continue
         how = (fails or {}).get(str(number))
         now, answer, failed = _called(step, alone, now, call, how, raises)
@@ -76,14 +79,6 @@ def life(
     modes = [] if kind == "memory" else ["600"]
     answers.append({"tasks": tasks, "deliveries": deliveries, "copies": True, "modes": modes})
     return Outcome(state, answers)
-
-
-def _without_readable(now: State, *, table: str, key: str, **_value: Any) -> State:
-    """§1: the row is quarantined, and the others load."""
-    unreadable = {**now.unreadable, table: (*now.unreadable.get(table, ()), key)}
-    # The delivery state of an unreadable task is not shown without it.
-    left = now.drop("task", key) if table == "tasks" else now
-    return replace(left.drop("delivery", key), unreadable=unreadable)
 
 
 def _called(
