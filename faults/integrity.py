@@ -13,12 +13,15 @@ from tornpage.faults.sqlite_library import sqlite3
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
 
 
-def problems_of(connection: sqlite3.Connection, most: int = 3) -> list[str]:
+def problems_of(connection: sqlite3.Connection, most: int = 3, *, constraints: bool = True) -> list[str]:
     """What SQLite finds wrong in the main database of a connection, at most so many lines; empty if it is sound.
 
-    The connection ignores CHECK constraints afterwards if it lacks something. Raises `sqlite3.DatabaseError` where the
-    file is so damaged that a check can't run, or can't be read.
+    Without `constraints` a row that breaks a CHECK is none. The connection ignores CHECK constraints afterwards then,
+    or if it lacks something. Raises `sqlite3.DatabaseError` where the file is so damaged that a check can't run, or
+    can't be read.
     """
+    if not constraints:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
     try:
         return _found(connection, f"PRAGMA integrity_check({most})")
     except sqlite3.OperationalError as error:

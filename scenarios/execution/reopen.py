@@ -98,7 +98,7 @@ class Reopened:
         # A store of plain files has no database, whatever files it has.
         if self.configuration.journal_mode != "file" and database.exists():
             with contextlib.closing(faults.connect_unwatched(database)) as connection:
-                require_integrity(connection)
+                require_integrity(connection, self.target)
                 require_full_text(connection)
                 require_whole(connection, self.target)
         return view
@@ -111,13 +111,14 @@ def require_whole(connection: sqlite3.Connection, target: Target) -> None:
         raise Violation("still-usable-after-the-fault", f"the store opens, and its rows can't be read: {lacks}")
 
 
-def require_integrity(connection: sqlite3.Connection) -> None:
+def require_integrity(connection: sqlite3.Connection, target: Target) -> None:
     """Raise `Violation` if SQLite's own checks find damage, or so much that one can't run.
 
-    It covers pages and indexes, and the foreign keys that the schema declares.
+    It covers pages and indexes, and the constraints and foreign keys that the schema declares; the constraints not
+    where others write rows that break them.
     """
     try:
-        problems = problems_of(connection)
+        problems = problems_of(connection, constraints=not target.breaks_constraints)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
@@ -133,7 +134,7 @@ def view_of(target: Target, database: Path, *, integrity: bool) -> View:
         return view_without(target, database)
     with kept_logs(database.parent), contextlib.closing(faults.connect_unwatched(database)) as connection:
         if integrity:
-            require_integrity(connection)
+            require_integrity(connection, target)
         return fresh_view_on(connection, target, database)
 
 

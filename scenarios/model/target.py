@@ -206,6 +206,8 @@ class Target(Protocol):
     many_commits: Collection[str] = ()
     # Names of actions that do not use the store's own connections, as another process would.
     by_others: Collection[str] = ()
+    # Whether these may write rows that break constraints of the schema, which SQLite's own check then leaves out.
+    breaks_constraints: bool = False
     # The packages of the code under test, where a finding's source line is looked for. Empty: the target's own package.
     packages: tuple[str, ...] = ()
     # Whether a sync that failed, and dropped its pages, costs nothing that is acknowledged later.
@@ -259,6 +261,7 @@ class Target(Protocol):
 _OPTIONAL: Final = (
     "beat_touches",
     "binding",
+    "breaks_constraints",
     "by_one_caller",
     "by_others",
     "callers",

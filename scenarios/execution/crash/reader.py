@@ -249,7 +249,7 @@ class CrashReader:
 
     def _read_database(self, connection: sqlite3.Connection, database: Path, pages: bytes | None) -> _Plain | Violation:
         try:
-            require_integrity(connection)
+            require_integrity(connection, self.target)
         except Violation as violation:
             return violation
         content = _digest_of_tables(connection) or pages or b""

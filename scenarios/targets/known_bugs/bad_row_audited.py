@@ -34,8 +34,7 @@ class _Upkeep(Upkeep):
             self._source = _Narrow(self._database)  # type: ignore[misc] # this build has another one
 
 
-# A task that nothing has happened to for an hour, and that can't be read. With more calls, SQLite's own check would
-# find the row in any file that a fault has been near.
+# A task that nothing has happened to for an hour, and that can't be read.
 _SCRIPT = (
     CREATE,
     Action("spoiled_row", {"table": "tasks", "key": "a", "column": "runtime", "value": "shell"}),

@@ -63,6 +63,8 @@ class Reference(Target):
         }
     )  # fmt: skip
 
+    # As another version of the ledger may, or a hand.
+    breaks_constraints: bool = True
     # If other processes can't see that a pass is running (`PretendedWorkers`), one is made at a time.
     by_one_caller: frozenset[str] = frozenset() if sys.platform == "linux" else frozenset({"outbox.recover"})
     callers: tuple[Callers, ...] = ("processes", "threads")
