@@ -199,7 +199,7 @@ class Interleavings(Search):
         self, pairs: Pairs, serial: Serial, calls: list[Action], callers: Callers
     ) -> Generator[Interleave, None, None]:
         """The schedules at one state, those of the promising pairs first."""
-        for first, second in pairs.of(serial, calls, made_in_order=self._budget is not None):
+        for first, second in pairs.of(serial, calls, made_in_order=self._budget is not None, reads=callers == "shared"):
             self.counts["pairs"] += 1
             pairs.are_tried(first, second)
             yield from self._schedules(first, second, callers)
@@ -237,7 +237,7 @@ class Interleavings(Search):
             for state in self._states(part):
                 serial = Serial(self.target, part.configuration, home, state)
                 calls = self._calls_worth_making(serial)
-                pairs, points = Pairs(self.generator).of(serial, calls), {}
+                pairs, points = Pairs(self.generator).of(serial, calls, reads=callers == "shared"), {}
                 beside = list(self._with_the_beat(serial, calls))
                 pairs += beside
                 # Real time: a search runs in virtual time.

@@ -1,13 +1,14 @@
 """Which two calls to try together: ordered pairs, the promising ones first.
 
-Method. A pair is tried if one of its calls changes something. First come those that change the same rows or are the
-same call. Where only some can be tried, a number of pairs is first made one after the other: what counts is whether the
-first call, which is the one that is stopped, has another effect or answer after the second, or the second, which
-changes nothing, has another answer after the first: it may see half of what the first does. Pairs without any effect on
-each other come last. Two calls of one method whose arguments change places come first: one moves `a` below `b`, the
-other `b` below `a`. A call that returns nothing and leaves the file as it is may have its effect in memory, as one
-that fills a cache: it counts as having one on each call with which it shares an argument. Of the same two names one
-pair follows the other, those tried at earlier states included.
+Method. A pair is tried if one of its calls changes something. With two threads on one store two reads are a pair, too,
+after all others: they share what the connection keeps (a cursor, a `row_factory`, a temporary table). First come those
+that change the same rows or are the same call. Where only some can be tried, a number of pairs is first made one after
+the other: what counts is whether the first call, which is the one that is stopped, has another effect or answer after
+the second, or the second, which changes nothing, has another answer after the first: it may see half of what the first
+does. Pairs without any effect on each other come last. Two calls of one method whose arguments change places come
+first: one moves `a` below `b`, the other `b` below `a`. A call that returns nothing and leaves the file as it is may
+have its effect in memory, as one that fills a cache: it counts as having one on each call with which it shares an
+argument. Of the same two names one pair follows the other, those tried at earlier states included.
 """
 
 from collections import Counter
@@ -57,17 +58,25 @@ class Pairs:
         """Count a pair, so that others come first at the next state."""
         self._tried[first.name, second.name] += 1
 
-    def of(self, serial: Serial, calls: list[Action], *, made_in_order: bool = False) -> list[tuple[Action, Action]]:
-        """All pairs worth trying at a state; with `made_in_order` by their effects on each other."""
+    def of(
+        self, serial: Serial, calls: list[Action], *, made_in_order: bool = False, reads: bool = False
+    ) -> list[tuple[Action, Action]]:
+        """All pairs worth trying at a state; with `made_in_order` by their effects on each other.
+
+        `reads`: also, after all others, two calls that change nothing.
+        """
         before = serial.state.view
         changed = {str(one): {row.key for row in differences(before, serial.run(one).view)} for one in calls}
         ranked: list[_Pair] = []
+        last: list[_Pair] = []
         for first, second in product(calls, repeat=2):
             ours, theirs = changed[str(first)], changed[str(second)]
             if ours or theirs:
                 apart = 0 if ours & theirs else 1 if first.name == second.name else 2
                 delay = -1 if _mirror_each_other(first, second) else _LATER * apart
                 ranked.append(_Pair(self._generator.random() + delay, first, second))
+            elif reads:
+                last.append(_Pair(self._generator.random(), first, second))
         if made_in_order:
             ranked = self._new_ones_first(ranked)
             for one in ranked[:_MADE_IN_ORDER]:
@@ -81,7 +90,8 @@ class Pairs:
                     one.group = 0 if only_reads else 1
                 else:
                     one.group = 2
-        return [(one.first, one.second) for one in self._new_ones_first(ranked)]
+        ordered = self._new_ones_first(ranked) + self._new_ones_first(last)
+        return [(one.first, one.second) for one in ordered]
 
     def _new_ones_first(self, pairs: list[_Pair]) -> list[_Pair]:
         """By group, then by place; pairs of the same two names one after the other, those at other states included."""

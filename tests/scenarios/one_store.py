@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -389,6 +390,63 @@ class BegunTarget(BoxesTarget):
     calls = BoxesTarget.calls[:2]
 
 
+class OneCursor(Jobs):
+    """All calls use one cursor, with a lock over a statement and what it has found."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock: Any = threading.Lock()
+        self.cursor = self.db.cursor()
+
+    def add(self, name: str) -> None:
+        with self.lock:
+            self.cursor.execute("INSERT OR IGNORE INTO job (id, owner) VALUES (?, 'x')", (name,))
+
+    def owner(self, name: str) -> Any:
+        with self.lock:
+            self.cursor.execute("SELECT owner FROM job WHERE id = ?", (name,))
+            row = self.cursor.fetchone()
+            return row and row[0]
+
+
+class OneCursorWithoutALock(OneCursor):
+    """Wrong: the other thread executes in between, and the row is gone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class OneCursorTarget(JobsTarget):
+    callers = ("shared",)
+    kind = OneCursor
+    calls = (Action("add", {"name": "a"}), Action("owner", {"name": "a"}))
+
+
+class Named(OneCursor):
+    """A read that sets what kind of rows the connection gives, with a lock over both."""
+
+    def owner(self, name: str) -> Any:
+        with self.lock:
+            self.db.row_factory = sqlite3.Row
+            try:
+                return self.db.execute("SELECT owner FROM job WHERE id = ?", (name,)).fetchone()["owner"]
+            finally:
+                self.db.row_factory = None
+
+
+class NamedWithoutALock(Named):
+    """Wrong: two reads at once, and the first to end takes it away from the other."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.lock = contextlib.nullcontext()
+
+
+class NamedTarget(OneCursorTarget):
+    kind = Named
+
+
 PAIRS: Any = [
     (DatedTarget, DatedInOnePlace),
     (CachedTarget, CachedWithoutALock),
@@ -401,4 +459,6 @@ PAIRS: Any = [
     (LockedTarget, LockedInTwo),
     (BoxesTarget, BoxesWithoutALock),
     (BegunTarget, BegunWithoutALock),
+    (OneCursorTarget, OneCursorWithoutALock),
+    (NamedTarget, NamedWithoutALock),
 ]

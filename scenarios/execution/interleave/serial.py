@@ -9,9 +9,9 @@ larger id than in the order (`larger_ids`). For calls that commit more than once
 any order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,12 +19,14 @@ from tornpage.scenarios.execution.generic_checks.open_connections import leaves_
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, place, require_let_go
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_with_ids, larger_ids
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
+_Any = TypeVar("_Any")
 _SIMPLE: Final = (bool, int, float)
 PENDING: Final = Said("pending")
 """The answer of a call that has not ended."""
@@ -65,6 +67,7 @@ class Serial:
         self._home = home
         self._known: dict[tuple[str, ...], tuple[tuple[Action, ...], Run]] = {}
         self._confirmed: Serial | None = None
+        self._untouched: Files | None = None
 
     def run(self, *actions: Action) -> Run:
         """The result of the last of these calls, after the others."""
@@ -86,16 +89,28 @@ class Serial:
             self._confirmed = again
         return self._confirmed
 
+    def only_reads(self, action: Action) -> bool:
+        """Whether the call, made alone, leaves the same files as a session without any call."""
+        if self._untouched is None:
+            self._do(self.state.files, lambda _: None)
+            self._untouched = left_in(self._home)
+        return self.run(action).files == self._untouched
+
     def _make(self, action: Action, files: Files) -> Run:
+        said = self._do(files, lambda trial: made(trial, action))
+        return Run(said, file_view(self.target, self._home), left_in(self._home))
+
+    def _do(self, files: Files, work: Callable[[Trial], _Any]) -> _Any:
+        """Do this in a session on these files, which is closed then."""
         place(files, self._home)
         trial = opened(self.target, Setting(self._home, self.configuration, self.state.step))
         try:
-            said = made(trial, action)
+            done = work(trial)
         finally:
             closed(trial)
         # Files that stay open would be replaced under a connection: whatever the next run sees means nothing.
         require_let_go(self._home)
-        return Run(said, file_view(self.target, self._home), left_in(self._home))
+        return done
 
     def made_by(self, caller: Session, action: Action, files: Files | None = None) -> Run:
         """The result of a call by this caller, from these files or the state's."""
@@ -116,6 +131,8 @@ class Serial:
     def prepare(self, first: Action, second: Action) -> None:
         """Make these calls in either order, before two sessions are open."""
         list(orders(self, first, second))
+        for action in (first, second):
+            self.only_reads(action)
 
 
 def left_in(home: Path) -> Files:
@@ -137,18 +154,24 @@ def file_view(target: Target, home: Path) -> View:
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A serial order in words: each caller's answer in it (None: its call is not made), and the view after it."""
+    """A serial order in words: each caller's answer in it (None: its call is not made), and the view after it.
+
+    `reads`: whether each call only reads.
+    """
 
     words: str
     first: Said | None
     second: Said | None
     view: View
+    reads: tuple[bool, bool] = (False, False)
 
 
 def orders(serial: Serial, first: Action, second: Action) -> Iterator[Order]:
     """All of them: both calls in either order, each alone, and neither."""
     one, two = serial.run(first), serial.run(second)
-    yield from _orders(serial, one, two, serial.run(first, second), serial.run(second, first))
+    reads = serial.only_reads(first), serial.only_reads(second)
+    for order in _orders(serial, one, two, serial.run(first, second), serial.run(second, first)):
+        yield msgspec.structs.replace(order, reads=reads)
 
 
 def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, second: Action) -> list[Order]:
@@ -159,7 +182,10 @@ def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, 
     confirmed = list(orders(serial, first, second))
     return [
         msgspec.structs.replace(
-            order, first=_varying(order.first, known.first), second=_varying(order.second, known.second)
+            known,
+            first=_varying(order.first, known.first),
+            second=_varying(order.second, known.second),
+            view=order.view,
         )
         for order, known in zip(_orders(serial, one, two, both, turned), confirmed, strict=True)
     ]
@@ -189,7 +215,7 @@ def require_serial(
 def may_have_it(order: Order, said: Said, possible: list[Order], *, is_first: bool) -> bool:
     """Whether a call with this answer has been made in the order, or may not have been made."""
     there, *usual = [one.first if is_first else one.second for one in (order, *possible)]
-    return there is not None or _may_get(said, None, usual)
+    return there is not None or _may_get(said, None, usual, only_reads=order.reads[0 if is_first else 1])
 
 
 def orders_missed(
@@ -221,10 +247,10 @@ def _fits(outcome: Outcome, order: Order, possible: list[Order], before: View | 
         first, second = _with(ids, order.first, outcome.first), _with(ids, order.second, outcome.second)
         order = msgspec.structs.replace(order, first=first, second=second)
     return all(
-        said == PENDING or _may_get(said, wanted, usual)
-        for said, wanted, usual in (
-            (outcome.first, order.first, [one.first for one in possible]),
-            (outcome.second, order.second, [one.second for one in possible]),
+        said == PENDING or _may_get(said, wanted, usual, only_reads=only_reads)
+        for said, wanted, usual, only_reads in (
+            (outcome.first, order.first, [one.first for one in possible], order.reads[0]),
+            (outcome.second, order.second, [one.second for one in possible], order.reads[1]),
         )
     )
 
@@ -236,12 +262,12 @@ def _with(ids: dict[int, int], wanted: Said | None, said: Said) -> Said | None:
     return msgspec.structs.replace(wanted, value=said.value)
 
 
-def _may_get(said: Said, wanted: Said | None, usual: list[Said | None]) -> bool:
+def _may_get(said: Said, wanted: Said | None, usual: list[Said | None], *, only_reads: bool) -> bool:
     """Whether a caller may get this answer if the order gives `wanted`, or does not include its call."""
     if said.is_mistake and not any(one is not None and one.kind == "raised" for one in usual):
         return False
     if wanted is None:
-        return said.kind != "done" or _says_that_nothing_was_done(said, usual)
+        return said.kind != "done" or (not only_reads and _says_that_nothing_was_done(said, usual))
     if said.kind == "raised":
         return not (said.busy or said.certainty == "unchanged") or wanted.kind != "done"
     if said.kind == "done" and wanted.kind == "refused":
@@ -268,9 +294,12 @@ def _is_a_mixture(view: View, possible: list[Order]) -> bool:
 
 
 def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, possible: list[Order]) -> None:
-    answers = f"A: {first} got {outcome.first}; B: {second} got {outcome.second}"
+    one = _in_short(outcome.first, [order.first for order in possible])
+    two = _in_short(outcome.second, [order.second for order in possible])
+    answers = f"A: {first} got {one}; B: {second} got {two}"
     allowed = "; ".join(dict.fromkeys(
-        f"{order.words} is {_in_short(order.first)} and {_in_short(order.second)}" for order in possible[:2]
+        f"{order.words} is {_in_short(order.first, [outcome.first])} and {_in_short(order.second, [outcome.second])}"
+        for order in possible[:2]
     ))  # fmt: skip
     views = {"A then B": possible[0].view, "B then A": possible[1].view}
     sides = {"before": serial.state.view, "disk": outcome.view} | views
@@ -282,7 +311,10 @@ def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, pos
     raise Violation("not-serializable", f"{answers}; but {allowed}{rows}", sides)
 
 
-def _in_short(said: Said | None) -> str:
+def _in_short(said: Said | None, others: Sequence[Said | None]) -> str:
+    """An answer in words; None is one where others are not."""
+    if said is not None and said.kind == "done" and said.value is None and any(one and one.value for one in others):
+        return "None"
     return "not made" if said is None else str(said)
 
 
