@@ -19,9 +19,11 @@ from tornpage.ledger import ledger as ledger_module
 from tornpage.ledger.command import group, program
 from tornpage.ledger.command import outbox as outbox_command
 from tornpage.ledger.command import output as output_command
+from tornpage.ledger.command import tasks as tasks_command
 from tornpage.ledger.command import upkeep as upkeep_command
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.outbox import DeliveryFailed
+from tornpage.ledger.rules.values import trimmed
 from tornpage.ledger.upkeep import audit as audit_rules
 from tornpage.ledger.upkeep import inspection
 from tornpage.ledger.upkeep import maintenance as maintenance_rules
@@ -62,6 +64,19 @@ def without_unreadable(_kind: object) -> contextlib.AbstractContextManager[None]
     return contextlib.nullcontext()
 
 
+class Everything:
+    """Equal to anything."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+
+def blank_is_everything(name: str, value: str | None) -> Any:
+    return trimmed(name, value) or Everything()
+
+
 def of_any_error(message: str, *, permanent: bool | None = None) -> DeliveryFailed:
     return DeliveryFailed(message, permanent=permanent or None)
 
@@ -69,6 +84,7 @@ def of_any_error(message: str, *, permanent: bool | None = None) -> DeliveryFail
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a row that became unreadable ends maintenance": (
         put(registry, "contextlib", SimpleNamespace(suppress=without_unreadable)), upkeep.overtaken_maintenance),
+    "a blank owner is no filter": (put(tasks_command, "trimmed", blank_is_everything), commands.task_commands),
     "what a killed program wrote may be permanent": (
         put(program, "DeliveryFailed", of_any_error), commands.deliver_programs),
     "a start is no event": (put(audit_rules, "age_ms", age_without_start), circumstances.absent_times),

@@ -16,7 +16,13 @@ def task_commands() -> Iterator[Action]:
     yield as_json(
         call("tasks.list", runtime="acp", status="queued"), "tasks", "list", "--runtime", "acp", "--status", "queued"
     )
-    yield as_json(call("tasks.list_for_owner", owner_key="x"), "tasks", "list", "--owner", "x")
+    # A blank filter is one: nothing has that key.
+    for owner in ("x", "", " "):
+        yield as_json(call("tasks.list_for_owner", owner_key=owner), "tasks", "list", "--owner", owner)
+    for blank in ("", " "):
+        yield as_json(call("history.list", task_id=blank), "runs", "list", "--task", blank)
+        yield as_json(call("history.list", worker_id=blank), "runs", "list", "--worker", blank)
+        yield as_json(call("outbox.list", channel=blank), "outbox", "list", "--channel", blank)
     for token in ("t", "r", " c ", "nobody"):
         yield as_json(call("tasks.find", token=token), "tasks", "show", token)
     yield as_json(call("tasks.start", task_id="t"), "tasks", "start", "r")

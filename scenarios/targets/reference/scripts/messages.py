@@ -148,6 +148,11 @@ def passes() -> Iterator[Action]:
     yield call("outbox.release", message_id="d", worker_id="w")
     yield call("outbox.recover", cutoff=None)
     yield call("batch", calls=[{"name": "outbox.recover", "args": {"cutoff": None}}])
+    # Neither due nor before the cutoff: it is skipped for the cutoff, which is looked at first.
+    yield enqueue("next", FAILS)
+    yield call("outbox.fail", message_id="next", **FAIL)
+    yield call("outbox.recover", cutoff=START_MS, later_ms=1 - MINUTE_MS)
+    yield call("outbox.move_to_failed", message_id="next")
     yield enqueue("late", later_ms=DAY_MS)
     yield enqueue("early", later_ms=-MINUTE_MS)
     yield call("outbox.recover", cutoff=None)
