@@ -35,6 +35,7 @@ from tornpage.scenarios.run.reproduce import replay_file as reproducer
 from tornpage.scenarios.run.reproduce.artifacts import Artifact, artifact_of
 from tornpage.scenarios.run.reproduce.code_digest import code_of
 from tornpage.scenarios.run.scratch import ScratchError, require_room, scratch
+from tornpage.scenarios.run.unlogged import unlogged
 from tornpage.scenarios.run.whole_file import report_directory
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
@@ -95,7 +96,13 @@ def run(
     recorder.lost_interrupt = stop.requested
     recorder.unpromised = target.unpromised
     recorder.is_share = plan.shard is not None
-    with contextlib.suppress(_Stopped), _interruptible(recorder), scratch() as directory, patience(plan.call_timeout_s):
+    with (
+        contextlib.suppress(_Stopped),
+        _interruptible(recorder),
+        scratch() as directory,
+        patience(plan.call_timeout_s),
+        unlogged(),
+    ):
         searches = [SEARCHES[name](target, recorder, directory, plan) for name in plan.searches]
         if plan.rehearses:
             require_contracts(target, searches[0].configurations if searches else (), directory / "rehearsal")
@@ -243,6 +250,7 @@ def doing_parts(target_name: str, plan: Plan) -> Iterator[Callable[[Job, Recorde
         faults.install() as shim,
         shim.deterministic(),
         patience(plan.call_timeout_s),
+        unlogged(),
         contextlib.ExitStack() as scopes,
     ):
 

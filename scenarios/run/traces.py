@@ -13,6 +13,7 @@ from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.run.record import FoundRecord, RunRecord
 from tornpage.scenarios.run.scratch import scratch
+from tornpage.scenarios.run.unlogged import unlogged
 
 # A longer trace would not be read; the scenario itself has all steps.
 _MOST_STEPS: Final = 60
@@ -26,7 +27,13 @@ def with_traces(record: RunRecord, target: Target, most_seconds: float = 10.0) -
     until = time.monotonic() + most_seconds
     traced: dict[str, list[FoundRecord]] = {name: list(them) for name, them in kinds.items()}
     # After Ctrl-C the finished traces are still used.
-    with contextlib.suppress(KeyboardInterrupt), faults.install() as shim, shim.deterministic(), scratch() as directory:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        unlogged(),
+        faults.install() as shim,
+        shim.deterministic(),
+        scratch() as directory,
+    ):
         for them in traced.values():
             for index, found in enumerate(them):
                 them[index] = _traced(found, target, directory, is_late=time.monotonic() > until)

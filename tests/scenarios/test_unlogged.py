@@ -1,0 +1,60 @@
+"""A store that logs each failure: a search prints no thousands of records, a replay prints those of its scenario."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STORE = """
+import logging, sqlite3
+from tornpage import Action, SimpleTarget
+
+class Store:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY)")
+
+    def add(self, name):
+        try:
+            self.db.execute("INSERT OR IGNORE INTO names VALUES (?)", (name,))
+        except sqlite3.Error as error:
+            LOG("not added: %s", error)
+
+    def close(self):
+        self.db.close()
+
+class Logs(SimpleTarget):
+    calls = (Action("add", {"name": "ada"}),)
+    beat = Action("add", {"name": "beat"})
+
+    def make(self, path, configuration, environment):
+        return Store(path)
+
+    def view(self, store):
+        return self.rows(store.db)
+
+    def rows(self, connection):
+        return {name: True for (name,) in connection.execute("SELECT name FROM names")}
+"""
+
+
+@pytest.mark.parametrize("log", ["logging.getLogger('names').warning", "logging.warning"])
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_only_a_replay_prints_what_a_store_logs(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, is_configured: bool
+) -> None:
+    # Without the handlers of pytest.
+    handlers = [logging.StreamHandler()] if is_configured else []
+    monkeypatch.setattr(logging.getLogger(), "handlers", handlers)
+    module = f"logs_{'root' if 'getLogger' not in log else 'named'}_{is_configured}".lower()
+    (tmp_path / f"{module}.py").write_text(STORE.replace("LOG(", f"{log}("))
+    swept = command("sweep", "--target", f"{module}:Logs", "--quiet", "--plan", "write@1=FULL", "--jobs", 1)
+    assert swept.code == 1, swept
+    assert ("not added" in swept.err) is is_configured
+    replay = re.search(r"tornpage (replay \S+ --target \S+)", swept.out)
+    assert replay is not None
+    assert "not added" in command(*replay[1].split()).err
