@@ -20,6 +20,7 @@ from tornpage.ledger.command.runs import recover_command, runs_group
 from tornpage.ledger.command.tasks import tasks_group
 from tornpage.ledger.command.upkeep import audit_command, maintenance_command
 from tornpage.ledger.disk.connections import DEFAULT_BUSY_TIMEOUT_MS, JOURNAL_MODES, MEMORY
+from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.errors import LedgerError, StoreError, UsageError
 from tornpage.ledger.ledger import Ledger
 
@@ -72,6 +73,9 @@ class LedgerOptions:
             yield
         except UsageError as error:
             raise click.UsageError(str(error)) from error
+        except Unreadable as error:
+            # One row: the store itself can be used.
+            raise click.ClickException(str(error)) from error
         except StoreError as error:
             raise _CouldNotRun(str(error)) from error
         except LedgerError as error:

@@ -123,7 +123,7 @@ def enqueue_command(opener: _Opener, /, payload: str, as_json: bool, **fields: A
     """
     with opener.opened() as ledger:
         try:
-            value = parse_payload(payload)
+            value = parse_payload(payload, every_key=True)
         except PayloadError as error:
             raise UsageError(f"PAYLOAD must be JSON: {error}") from error
         message = ledger.outbox.enqueue(payload=value, **fields)

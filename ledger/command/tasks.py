@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import click
 
 from tornpage.ledger.command.output import print_json, print_record, print_tasks
+from tornpage.ledger.disk.rows import TASKS, Unreadable
 from tornpage.ledger.errors import NotFound
 from tornpage.ledger.ledger import Ledger
 from tornpage.ledger.records import TERMINAL, NotifyPolicy, Runtime, ScopeKind, Status, Task
@@ -31,6 +32,8 @@ def tasks_group() -> None:
 
 
 def _resolve(ledger: Ledger, token: str) -> Task:
+    if (TASKS.name, token.strip()) in {(one.table, one.key) for one in ledger.tasks.quarantined()}:
+        raise Unreadable(f"task {token!r} can't be read; `ledger tasks list` says why")
     task = ledger.tasks.find(token)
     if task is None:
         raise NotFound(f"no task, run or session is called {token!r}; `ledger tasks list` shows what there is")

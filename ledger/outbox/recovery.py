@@ -227,7 +227,8 @@ class RecoveringQueue(MessageQueue):
         """Deliver a leased message; None if it succeeded, else the result of recording the failure."""
         if message.attempt_count >= rules.MAX_ATTEMPTS:
             # It had them elsewhere before it was imported, or its last sender died.
-            reason = f"gave up after {message.attempt_count} attempts: {message.last_error}"
+            because = f": {message.last_error}" if message.last_error is not None else ""
+            reason = f"gave up after {message.attempt_count} attempts{because}"
             return self.move_to_failed(message.id, reason, worker_id=worker_id)
         try:
             deliver(self._envelope(message))

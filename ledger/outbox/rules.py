@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tornpage.ledger.errors import UsageError
 from tornpage.ledger.outbox.messages import ErrorClass, Message, MessageStatus, Waiting
 from tornpage.ledger.records import JsonValue
-from tornpage.ledger.rules.values import json_value, trimmed
+from tornpage.ledger.rules.values import json_value, trimmed, with_each_key
 
 MAX_ATTEMPTS: Final = 5
 _MOST: Final = 2**63 - 1
@@ -84,10 +84,11 @@ def payload_text(payload: JsonValue) -> str:
     return json.dumps(json_value("payload", payload), ensure_ascii=False, separators=(",", ":"))
 
 
-def parse_payload(text: str) -> JsonValue:
-    """The payload as a value. Raises `PayloadError`."""
+def parse_payload(text: str, *, every_key: bool = False) -> JsonValue:
+    """The payload as a value; of two equal keys the last one counts, unless `every_key`. Raises `PayloadError`."""
+    hook = with_each_key if every_key else None
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=hook)
     except (ValueError, RecursionError) as error:
         raise PayloadError(f"the payload can't be parsed: {error}") from error
 

@@ -95,7 +95,7 @@ def json_value(name: str, value: JsonValue) -> JsonValue:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()
-        copied = json.loads(text, object_pairs_hook=_with_each_key)
+        copied = json.loads(text, object_pairs_hook=with_each_key)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} must be a JSON value: {error}") from error
     if depth(copied) > DEEPEST_JSON:
@@ -103,7 +103,7 @@ def json_value(name: str, value: JsonValue) -> JsonValue:
     return copied
 
 
-def _with_each_key(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+def with_each_key(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     """The dict of these pairs; raises ValueError if it has not all of them."""
     found = dict(pairs)
     if len(found) < len(pairs):

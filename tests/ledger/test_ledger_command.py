@@ -138,6 +138,20 @@ def test_rows_that_cannot_be_read_are_named_on_standard_error(run, tmp_path):
     assert f"quarantined: tasks {task_id}: Invalid enum value 'exploded'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [["show"], ["start"], ["finish", "failed"], ["cancel"], ["notify", "silent"], ["delete"]]
+)
+def test_a_task_that_cannot_be_read_is_refused_and_no_other_one_is_meant(run, tmp_path, command):
+    bad = created(run)
+    other = created(run, "--run", bad)
+    with ledger.Ledger.open(tmp_path / "state") as opened:
+        opened.database.connection.execute("UPDATE tasks SET created_at = 'soon' WHERE task_id = ?", (bad,))
+    name, *more = command
+    result = run(name, f" {bad} ", *more)
+    assert (result.exit_code, "can't be read" in result.stderr) == (1, True)
+    assert shown(run, other)["status"] == "queued"
+
+
 @pytest.mark.parametrize("arguments", [[], ["tasks"], ["tasks", "create"], ["tasks", "finish"], ["tasks", "cancel"]])
 def test_every_level_explains_itself(arguments):
     result = CliRunner().invoke(ledger_group, [*arguments, "--help"])

@@ -160,6 +160,7 @@ def test_a_program_that_vanishes_or_breaks_fails_softly(run, tmp_path):
         (["list", "--status", "exploded"], "failed_retryable"),
         (["enqueue", "mail", "me", "{"], "PAYLOAD must be JSON"),
         (["enqueue", "mail", "me", "NaN"], "PAYLOAD must be JSON"),
+        (["enqueue", "mail", "me", '{"a": 1, "a": 2}'], "two keys are 'a'"),
         (["enqueue", "mail", " ", "1"], "target must not be blank"),
         (["import", "/nowhere/at/all"], "there is no directory"),
         (["explode"], "No such command"),
@@ -217,7 +218,7 @@ def test_rows_that_cannot_be_read_are_named_on_standard_error(run, tmp_path):
     result = run("list")
     assert (result.exit_code, message_id in result.stdout) == (0, False)
     assert f"quarantined: message_outbox {message_id}: Invalid enum value 'exploded'" in result.stderr
-    assert run("show", message_id).exit_code == 2
+    assert run("show", message_id).exit_code == 1
 
 
 def test_prune_deletes_what_ended_long_ago_in_as_many_steps_as_it_takes(run, tmp_path, monkeypatch):

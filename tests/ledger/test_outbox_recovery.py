@@ -141,15 +141,16 @@ def test_a_payload_that_cannot_be_parsed_fails_that_message_alone(bench, opened,
     assert bench.rows(f"SELECT CAST(payload AS BLOB) FROM message_outbox WHERE id = '{bad}'") == raw
 
 
-def test_messages_that_had_their_attempts_elsewhere_are_given_up_unsent(opened):
+@pytest.mark.parametrize(("last_error", "because"), [("old", ": old"), (None, "")])
+def test_messages_that_had_their_attempts_elsewhere_are_given_up_unsent(opened, last_error, because):
     message = queued(opened.outbox)
-    opened.database.connection.execute("UPDATE message_outbox SET attempt_count = 5, last_error = 'old'")
+    opened.database.connection.execute("UPDATE message_outbox SET attempt_count = 5, last_error = ?", (last_error,))
     assert counts(opened.outbox.recover(never), "failed") == (1,)
     now = opened.outbox.get(message.id)
     assert (now.status, now.attempt_count, now.terminal_reason) == (
         "failed_terminal",
         5,
-        "gave up after 5 attempts: old",
+        f"gave up after 5 attempts{because}",
     )
 
 

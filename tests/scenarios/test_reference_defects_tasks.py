@@ -145,7 +145,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(creation, "member", lambda _name, kind, value: member("it", kind, value)), tasks.refused_creation),
     "a run has a second task beside one that can't be read": (
         put(registry, "_refuse_unknown", lambda *_: None), circumstances.spoiled_rows),
-    "of two keys that are equal as text one is kept": (put(values, "_with_each_key", dict), edges.odd_values),
+    "of two keys that are equal as text one is kept": (put(values, "with_each_key", dict), edges.odd_values),
     "an id that is taken is written over": (put(registry, "_refuse_taken", lambda *_: None), tasks.refused_creation),
     "summaries keep their lines": (put(creation, "collapsed", creation.given_text), tasks.creation),
     "terminal tasks take no progress": (put(rules, "progress", refuse), lambda: tasks.transitions("failed")),

@@ -71,6 +71,19 @@ def run_commands() -> Iterator[Action]:
     yield as_json(call("history.find", token="nobody"), "runs", "show", "nobody")  # noqa: S106 - a task
     yield as_json(call("maintenance", apply=True), "tasks", "maintenance", "--apply")
     yield as_json(call("recover"), "recover")
+    yield call("spoiled_row", table="task_history", key="run", column="started_at", value="soon")
+    yield as_json(call("history.find", token="run"), "runs", "show", "run")  # noqa: S106 - a run
+    # Another task has its id as a run: none of these is a call on that one.
+    yield create("bad")
+    yield create("other", run_id="bad", owner_key="else")
+    yield call("spoiled_row", table="tasks", key="bad", column="created_at", value="soon")
+    for means, *argv in (
+        (call("tasks.start", task_id="bad"), "start", "bad"), (call("tasks.cancel", task_id="bad"), "cancel", " bad "),
+        (call("tasks.finish", task_id="bad", status="failed"), "finish", "bad", "failed"),
+        (call("tasks.set_notify_policy", task_id="bad", policy="silent"), "notify", "bad", "silent"),
+        (call("tasks.delete", task_id="bad"), "delete", "bad"),
+    ):  # fmt: skip
+        yield as_json(means, "tasks", *argv)
 
 
 def outbox_commands() -> Iterator[Action]:
@@ -110,12 +123,16 @@ def outbox_commands() -> Iterator[Action]:
         yield call("legacy_file", name="bad.json", content=content)
         changes = {"name": "bad.json", "content": {**content, "id": f"{name}2"}, "kind": "another"}
         yield as_json(call("outbox.import_legacy", changes=changes), "outbox", "import", "{legacy}")
-    for wrong in ("{", "", "NaN"):
+    for wrong in ("{", "", "NaN", '{"a": 1, "a": 2}', '[{"a": {}, "b": 1, "a": {}}]'):
         means = {"name": "outbox.list", "args": {}}
         yield Action(
             "command", {"argv": ["outbox", "enqueue", "mail", "me", wrong], "means": means, "refused": "UsageError"}
         )
     yield as_json(call("outbox.recover", cutoff=None), "outbox", "recover", "--deliver-command", "true")
+    # One row that can't be read is a refusal: the store can be used.
+    yield enqueue("bad")
+    yield call("spoiled_row", table="message_outbox", key="bad", column="queued_at", value="soon")
+    yield as_json(call("outbox.get", message_id="bad"), "outbox", "show", "bad")
     # More than one step of the command deletes.
     yield enqueue("many")
     yield call("outbox.ack", message_id="many")
