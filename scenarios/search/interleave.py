@@ -41,6 +41,7 @@ from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
+from tornpage.scenarios.search.both_stopped import BothStopped
 from tornpage.scenarios.search.forecast import Forecast
 from tornpage.scenarios.search.pairs import Pairs
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
@@ -53,6 +54,8 @@ _NO_PAIR: Final = (
 _STATES_A_PART: Final = 8
 # The share of one state in a budget, so that one or two pairs of calls fit into it.
 _SCHEDULES_A_STATE: Final = 24
+# With a budget, the schedules of a pair of calls that stop both.
+_BOTH_STOPPED: Final = 2
 _NOT_ENDED: Final = Ended(0, None)
 # The prefixes of counts: the calls that two callers have made, and those that the store refused where they came up.
 _MADE, _REFUSED = "made: ", "refused: "
@@ -103,6 +106,7 @@ class Interleavings(Search):
         # The switch points of both calls, and those of the first whose return is one, too.
         self._points: tuple[int, int] = (0, 0)
         self._returns: tuple[int, ...] = ()
+        self._both = BothStopped(self.generator)
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -172,6 +176,7 @@ class Interleavings(Search):
                 return True
 
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
+        self._both = BothStopped(self.generator)
         pairs, waiting, rest = Pairs(self.generator), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
             serial = Serial(self.target, part.configuration, stage.home, state)
@@ -404,9 +409,11 @@ class Interleavings(Search):
         yield from (Interleave(first, second, at, callers=callers) for at in range(1, one + 1))
         yield from (Interleave(first, second, -at, callers=callers) for at in returns)
         both = list(product(range(1, one + 1), range(2, two + 1)))
-        most = 0 if self.preemptions < 2 else len(both) if self.most_schedules is None else 2
-        self.left_out(max(len(both) - most, 0))
-        for at, back in sorted(self.generator.sample(both, min(most, len(both)))):
+        if self.most_schedules is not None:
+            most = 0 if self.preemptions < 2 else _BOTH_STOPPED
+            self.left_out(max(len(both) - most, 0))
+            both = self._both.draw(first, second, (one, two), most)
+        for at, back in both if self.preemptions > 1 else ():
             yield Interleave(first, second, at, back, callers)
 
     def _is_for_two(self, stage: Stage, serial: Serial, calls: list[Action]) -> bool:
@@ -455,6 +462,7 @@ class Interleavings(Search):
             one, two = (ended.get(name, _NOT_ENDED) for name in "AB")
             self._points, self._returns = (one.points, two.points), one.returns
         if step.switch:
+            self._both.note(step, stage.hops)
             self.seen.update((_MADE + step.first.name, _MADE + step.second.name))
         counts["tried"] += 1
         counts["schedules"] += 1
