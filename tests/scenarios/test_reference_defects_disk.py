@@ -180,6 +180,13 @@ def commit_at_an_exit(self: Any, kind: Any, error: Any, trace: Any, leave: Any =
     return leave(self, *((None,) * 3 if isinstance(error, SystemExit) else (kind, error, trace)))
 
 
+def settle_and_owe_nothing(self: Any, changed: Any, error: Any, settle: Any = Database.settle) -> Any:
+    settled = settle(self, changed, error)
+    if "locked" in str(error) and self.journal_mode != "wal":
+        self.fence_owed = False
+    return settled
+
+
 def check_and_ignore(connection: Any, settings: Any, check: Any = connections._check_content) -> None:
     check(connection, settings)
     connection.execute("PRAGMA ignore_check_constraints = ON")
@@ -193,6 +200,7 @@ class Whole(list[Any]):
 
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
+    "a lock at a COMMIT settles an earlier one": (put(Database, "settle", settle_and_owe_nothing), drivers.unfenced),
     "the schema's checks are left out": (put(connections, "_check_content", check_and_ignore), outside.openings),
     "rows before a text that is no UTF-8 are read twice": (
         put(rows, "fetch", lambda *query, fetch=rows.fetch: Whole(fetch(*query))), circumstances.many_rows),

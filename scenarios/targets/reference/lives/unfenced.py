@@ -64,10 +64,15 @@ def _wrong(driver: Driver, ledger: Ledger, make: Callable[[], object]) -> list[s
         return ["memory is not as the rows are"]
     driver.failing = {_FENCE: "before"}
     second = _said(make)
+    # A change that a lock refuses at its COMMIT settles nothing of the earlier one.
+    driver.failing = {_FENCE: "before", "COMMIT": "busy"}
+    _said(lambda: ledger.tasks.create(runtime="cli", owner_key="me", task="refused"))
+    driver.failing = {_FENCE: "before"}
+    later = _said(make)
     driver.failing = {}
-    third = _said(make)
-    wanted = ["unknown", "unknown, again", "done"]
-    said = [first.partition(",")[0], second, third]
+    last = _said(make)
+    wanted = ["unknown", "unknown, again", "unknown, again", "done"]
+    said = [first.partition(",")[0], second, later, last]
     return [] if said == wanted else [f"{wanted} is true of a change that can't be secured, and it says {said}"]
 
 
