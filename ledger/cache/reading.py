@@ -98,10 +98,15 @@ class TaskReader(RegistryEngine):
             return rules.newest_first(self.backend.fresh_for_owner(key))
 
     def find(self, token: str) -> Task | None:
-        """The task that a token identifies: a task id, else a run id, else a related session's newest task."""
-        given_text("token", token)
+        """The task that a token identifies: a task id, else a run id, else a related session's newest task.
+
+        None for the id of a task that can't be read, whatever else it is.
+        """
+        wanted = trimmed("token", token)
         with self._lock:
             memory = self._current()
+            if any((one.table, one.key) == (TASKS.name, wanted) for one in memory.quarantined):
+                return None
             return rules.find_by_token(
                 token,
                 memory.tasks.get,

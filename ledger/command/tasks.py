@@ -32,9 +32,9 @@ def tasks_group() -> None:
 
 
 def _resolve(ledger: Ledger, token: str) -> Task:
-    if (TASKS.name, token.strip()) in {(one.table, one.key) for one in ledger.tasks.quarantined()}:
-        raise Unreadable(f"task {token!r} can't be read; `ledger tasks list` says why")
     task = ledger.tasks.find(token)
+    if task is None and any((one.table, one.key) == (TASKS.name, token.strip()) for one in ledger.tasks.quarantined()):
+        raise Unreadable(f"task {token!r} can't be read; `ledger tasks list` says why")
     if task is None:
         raise NotFound(f"no task, run or session is called {token!r}; `ledger tasks list` shows what there is")
     return task

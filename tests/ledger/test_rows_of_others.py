@@ -78,6 +78,16 @@ def test_a_run_with_a_task_that_can_not_be_read_gets_no_other_one_that_may_be_it
     assert [one.task_id for one in opened.tasks.mark_running_by_run("r")] == [kept.task_id]
 
 
+def test_the_id_of_a_task_that_can_not_be_read_means_no_other_task(opened, tmp_path):
+    lost = opened.tasks.create(**BASIC).task_id
+    for other in ({"run_id": lost}, {"child_session_key": lost}):
+        opened.tasks.create(**BASIC, **other)
+    write(tmp_path / "state", "UPDATE tasks SET created_at = 'soon' WHERE task_id = ?", lost)
+    assert opened.tasks.find(f" {lost} ") is None
+    with opened.batch():
+        assert opened.tasks.find(lost) is None
+
+
 def test_a_json_snapshot_refuses_calls_on_what_it_can_not_read_and_drops_a_state_with_its_task(tmp_path):
     path, names = tmp_path / "tasks.json", ["c", "b", "a"]
     with Ledger.open(store=JsonSnapshotStore(path), new_id=names.pop) as ledger:

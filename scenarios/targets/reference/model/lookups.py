@@ -97,6 +97,9 @@ def tasks_find(_world: World, state: State, token: Any) -> Any:
         return None
     if wanted in state.task:
         return state.task[wanted]
+    if wanted in state.unreadable.get("tasks", ()):
+        # Not in the specification: it is that task's id, so it means no other one.
+        return None
     of_this_run = [task for task in state.task.values() if key_of(task["run_id"]) == wanted]
     found = oldest_first(of_this_run) or _with(state, "owner_key", "child_session_key", value=wanted)
     return found[0] if found else None

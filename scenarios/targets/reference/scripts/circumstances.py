@@ -42,6 +42,10 @@ def spoiled_rows() -> Iterator[Action]:
         yield create(f"u{number}", run_id=run, runtime="acp", task=f"{number}")
         yield create("whole again", run_id=f" {run} ", runtime="acp", child_session_key="c", label="filled")
         yield call("tasks.get", task_id=f"t{number}")
+        # Another task has its id as a run, or as a session, and is not meant by it.
+        other = {"run_id": f"t{number}"} if number % 2 else {"child_session_key": f"t{number}"}
+        yield create(f"other{number}", owner_key="else", **other)
+        yield call("tasks.find", token=f" t{number} ")
         yield call("tasks.quarantined")
         yield call("tasks.cancel", task_id=f"t{number}")
         yield call("tasks.mark_running_by_run", run_id=run)
