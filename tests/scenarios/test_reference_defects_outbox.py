@@ -97,6 +97,17 @@ def release_what_is_free(self: Any, message_id: str, worker_id: str, release: An
     return release(self, message_id, message.leased_by if is_left else worker_id)
 
 
+class BudgetOfDeliveries(passes._Budget):
+    """Begins at the first delivery."""
+
+    has_begun = False
+
+    def is_spent(self) -> bool:
+        if not self.has_begun:
+            self._last, self.has_begun = self._clock(), True
+        return super().is_spent()
+
+
 def count_due_first(self: Any, deliver: Any, *, cutoff: Any = None, recover: Any = Outbox.recover, **how: Any) -> Any:
     now = self._now()
     late = [one for one in self._waiting()[0] if cutoff and one.queued_at >= cutoff and not self._is_due(one, now)]
@@ -119,6 +130,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "more go than the limit, beside some that can't be read": (
         put(queue, "min", lambda *most: Most(min(most)), raising=False), hands.unreadable_messages),
     "what is not due is not skipped for the cutoff": (put(Outbox, "recover", count_due_first), messages.passes),
+    "a budget begins with a delivery": (put(passes, "_Budget", BudgetOfDeliveries), messages.slow_receivers),
     "a time of an end is one": (put(queue, "_ENDED_SQL", "completed_at < ?"), hands.ended_and_pending),
     "what ended first goes first": (put(queue.MessageQueue, "prune", prune_by_end), messages.pruning),
     "the first wait is the second": (

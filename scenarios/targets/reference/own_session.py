@@ -258,7 +258,9 @@ class OwnSession:
         finally:
             self._workers.booting = False
 
-    def _do_outbox_recover(self, cutoff: int | None, **how: Any) -> Any:
+    def _do_outbox_recover(self, cutoff: int | None, *, looks_ms: int = 0, **how: Any) -> Any:
+        if looks_ms:
+            self._at_reading = (1, lambda: self._let_time_pass(looks_ms))
         how = {"worker_id": f"pass-{self._environment.now_ms}", **how}
         try:
             return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, **how)

@@ -217,11 +217,13 @@ def recover(
     budget_ms: Any = 60_000,
     max_age_ms: Any = 30 * _MINUTE_MS,
     worker_id: Any = None,
+    looks_ms: int = 0,
 ) -> Outcome:
     """§5, recover: expire what is too old, then due rows by queued_at; one that isn't due never stops the pass.
 
-    The clock advances while a receiver works; beyond the budget the rest stays unchanged. A clock that jumps back uses
-    none of it. All unreadable rows are counted, so a script damages only rows that are due.
+    The clock advances while a receiver works, and by `looks_ms` when the pass has just begun; beyond the budget the
+    rest stays unchanged. A clock that jumps back uses none of it. All unreadable rows are counted, so a script damages
+    only rows that are due.
     """
     if worker_id is not None:
         a_worker_id(worker_id)
@@ -229,6 +231,7 @@ def recover(
     counts = dict.fromkeys(
         ("recovered", "failed", "expired", "deferred", "over_budget", "skipped_cutoff", "leased", "unreadable"), 0
     )
+    world = replace(world, now_ms=world.now_ms + looks_ms)
     the_time(world.now_ms)
     state = _expire(world, state, oldest, counts)
     waiting = by_queue_time(one for one in state.message.values() if one["status"] in PENDING)
@@ -238,7 +241,7 @@ def recover(
     counts["deferred"] = len(in_scope) - len(due)
     counts["unreadable"] = len(state.unreadable.get("message_outbox", ()))
     sent: list[Row] = []
-    spent_ms = 0
+    spent_ms = max(0, looks_ms)
     for position, message in enumerate(due):
         if spent_ms >= budget:
             # Past the budget the rest stays as it was, no attempt counted.

@@ -320,6 +320,12 @@ def slow_receivers() -> Iterator[Action]:
             for name in ("m0", "m1", "m2", "m3", "fails"):
                 yield call("outbox.move_to_failed", message_id=name)
             yield call("outbox.prune", age_ms=1, later_ms=90 * DAY_MS)
+    # The time is spent before the first delivery.
+    for looks_ms in (999, 1_000, -DAY_MS):
+        for number in range(2):
+            yield enqueue(f"l{number}", {"takes_ms": 1})
+        yield call("outbox.recover", cutoff=None, budget_ms=1_000, looks_ms=looks_ms)
+        yield call("outbox.recover", cutoff=None, looks_ms=1)
 
 
 def ending_receivers() -> Iterator[Action]:
