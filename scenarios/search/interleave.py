@@ -25,6 +25,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import msgspec
+
 from tornpage.faults.contention.idle import real_monotonic
 from tornpage.faults.contention.turns import Ended
 from tornpage.scenarios.execution.finding.shrink import shown
@@ -213,11 +215,20 @@ class Interleavings(Search):
             yield from self._schedules(action, beat, callers)
 
     def _with_the_beat(self, serial: Serial, calls: list[Action]) -> Iterator[tuple[Action, Action]]:
-        """The same call with another key, where the heartbeat is one: some rules hold between two things."""
+        """The same call with another key, where the heartbeat is one: some rules hold between two things.
+
+        Then with one argument of the heartbeat's: two seats of a room, and one more who wants to sit there.
+        """
         beat = self.target.heartbeat()
-        for action in calls:
-            if action.name == beat.name and beat not in calls and self._is_done(serial, beat):
-                yield action, beat
+        alike = [action for action in calls if action.name == beat.name and beat not in calls]
+        if alike and self._is_done(serial, beat):
+            yield from ((action, beat) for action in alike)
+        for action in alike:
+            for name in [name for name in action.args if name in beat.args]:
+                mixed = Action(action.name, {**action.args, name: beat.args[name]})
+                is_new = mixed not in (action, beat, *calls) and _is_json(mixed.args)
+                if is_new and self._is_done(serial, mixed):
+                    yield action, mixed
 
     def _play(self, stage: Stage, serial: Serial, steps: "_Steps", budget: int | None) -> int | None:
         """Try schedules until the budget is used up; returns what is left of it, None if the search has to end."""
@@ -508,3 +519,11 @@ class Interleavings(Search):
         short = shown(scenario, violation, self.target, home, is_over=self.recorder.shrinking())
         finding = Finding.of(short.violation, short.scenario, self.name, short.note, shows_again=short.again)
         self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))
+
+
+def _is_json(args: dict[str, Any]) -> bool:
+    """Whether a replay file can have these arguments: calls with others are found there among the target's own."""
+    try:
+        return bool(msgspec.json.decode(msgspec.json.encode(args)) == args)
+    except TypeError:
+        return False

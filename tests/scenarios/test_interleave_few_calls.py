@@ -56,6 +56,16 @@ class Bookings:
         with self.transaction():
             self.add(ref, "one", self.taken("one"))
 
+    def sit(self, ref: str, room: str) -> None:
+        """One of two places in a room, for each a name."""
+        with self.transaction():
+            self.sits(ref, room)
+
+    def sits(self, ref: str, room: str) -> None:
+        if self.taken(room) > 1:
+            raise ValueError(f"{room} is full")
+        self.db.execute("INSERT INTO booking VALUES (?, ?, 0)", (ref, room))
+
     def close(self) -> None:
         self.db.close()
 
@@ -71,6 +81,9 @@ class LooksFirst(Bookings):
 
     def seat(self, ref: str) -> None:
         self.add(ref, "one", self.taken("one"))
+
+    def sit(self, ref: str, room: str) -> None:
+        self.sits(ref, room)
 
 
 class OpensOnce(Bookings):
@@ -115,6 +128,19 @@ def test_a_rule_between_the_calls_of_a_short_workload_is_met(calls: tuple[Action
     found = {one.finding.code for one in interleave(LooksFirst, *calls).findings}
     assert found == {"not-serializable"}
     assert interleave(Bookings, *calls).findings == []
+
+
+def test_a_limit_that_the_workload_keeps_is_met_by_an_argument_of_the_heartbeat() -> None:
+    def sitting(kind: type[Bookings]) -> Recorder:
+        target = BookingsTarget(
+            kind, Action("sit", {"ref": "a", "room": "one"}), Action("sit", {"ref": "b", "room": "one"})
+        )
+        target.beat = Action("sit", {"ref": "heartbeat", "room": "two"})
+        return campaign.run(target, Plan(("interleave",), Profile("test", 1, 1, 0, 0, schedules=120), report=None))
+
+    (found,) = sitting(LooksFirst).findings
+    assert "sit(ref='heartbeat', room='one')" in found.finding.message
+    assert sitting(Bookings).findings == []
 
 
 def test_calls_that_no_two_callers_made_are_named() -> None:
