@@ -19,7 +19,7 @@ _WRITES_LATER: Final = "it writes nothing before"
 # Not called: they wait, communicate, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
     "connect cursor execute executemany executescript commit rollback transaction serve main loop listen "  # noqa: SIM905
-    "consume wait backup dump iterdump vacuum reopen connection".split()
+    "consume wait backup dump iterdump reopen connection".split()
 )
 # The same, unless their name says of what, and they are told which: an account is closed, a run is finished.
 _LEFT_ALONE_ALONE: Final = frozenset("close run watch worker sync memory disk".split())  # noqa: SIM905

@@ -106,8 +106,9 @@ class Played:
         self.fullest: dict[str, Table] = {}
         self.changes: dict[str, dict[str, bool]] = {}
         self.answers: dict[str, Any] = {}
-        # The calls that changed nothing and returned data.
+        # The calls that changed nothing and returned data, and those that changed no row and wrote the file.
         self.reads = set[str]()
+        self._rewrites: dict[str, Action] = {}
         self.held: dict[str, None] = {}
         self.left_out: dict[str, str] = {}
         # The field by which what a call returns says whether it has worked.
@@ -191,6 +192,11 @@ class Played:
                 waiting = left
                 if is_last and waiting:
                     found += self._add_again(found)
+            # What compacts the file, or writes it anew, is worth a sweep.
+            rewriting = [self._rewrites[name] for name, _ in waiting if name in self._rewrites]
+            found += [(action, 0) for action in rewriting]
+            for action in rewriting:
+                self.left_out.pop(action.name, None)
         return found
 
     def _put_back(self, found: list[tuple[Action, int]], taken: list[tuple[Action, int]]) -> bool:
@@ -285,7 +291,7 @@ class Played:
     def _tried_with(self, name: str, method: Any, args: dict[str, Any]) -> list[tuple[Action, int]] | str:
         """The calls worth a sweep; or why these arguments lead to none."""
         before = self.tables()
-        beside = states_of(self.directory, self.file)
+        beside, own = self._beside(), self._own_file()
         with self._not_ended_by(name):
             try:
                 with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
@@ -309,7 +315,7 @@ class Played:
             return []
         # A transaction that no other method ends is a defect, for the search to find.
         begins = self._begins == name and not ending(self.store)
-        if begins or after != before or states_of(self.directory, self.file) != beside:
+        if begins or after != before or self._beside() != beside:
             self._known, self._last = args | self._known, Action(name, args)
             self.reports = self.reports or reporting(returned)
             self.better |= better_values(name, args, before, after)
@@ -317,12 +323,19 @@ class Played:
             return [(Action(name, args), added)]
         if not args and returned is not None:
             self.answers.setdefault(f"{name}()", None)
+            self._keep(after)
         # A read has an answer; a call without effect and answer may need other arguments.
         if is_data(returned):
             self.reads.add(name)
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), 0)]
-        return self._why_no_effect(name, method)
+        return self._why_no_effect(Action(name, args), method, wrote=self._own_file() != own)
+
+    def _beside(self) -> dict[str, tuple[int, int, int]]:
+        return states_of(self.directory, others(self.directory, self.file))
+
+    def _own_file(self) -> dict[str, tuple[int, int, int]]:
+        return states_of(self.directory, [self.file, f"{self.file}-wal"])
 
     @contextlib.contextmanager
     def _not_ended_by(self, call: str) -> Iterator[None]:
@@ -347,8 +360,11 @@ class Played:
         self.left_out |= dict.fromkeys(later, writes_later(end))
         return bool(later)
 
-    def _why_no_effect(self, name: str, method: Any) -> str:
-        if self._begins == name:
+    def _why_no_effect(self, action: Action, method: Any, *, wrote: bool) -> str:
+        if wrote:
+            # With other arguments, or later, it may change a row, too.
+            self._rewrites.setdefault(action.name, action)
+        if self._begins == action.name:
             return f"it leaves a transaction open, which {ending(self.store)} ends: call both in one method"
         listed = takes_a_list(method)
         return f"it takes *{listed}, which a call by name can't fill" if listed else NO_EFFECT

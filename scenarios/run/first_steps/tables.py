@@ -5,7 +5,7 @@ import functools
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,9 +113,9 @@ def others(directory: Path, file: str) -> tuple[str, ...]:
     return tuple(name for name in found if name not in own)
 
 
-def states_of(directory: Path, file: str) -> dict[str, tuple[int, int, int]]:
-    """The files beside the database, each with what changes when it is written or replaced."""
-    stats = ((name, (directory / name).stat()) for name in others(directory, file))
+def states_of(directory: Path, names: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    """Those of these files that are there, each with what changes when it is written or replaced."""
+    stats = ((name, (directory / name).stat()) for name in names if (directory / name).is_file())
     return {name: (one.st_ino, one.st_size, one.st_mtime_ns) for name, one in stats}
 
 
