@@ -18,7 +18,6 @@ from tornpage import faults
 from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.crash import latent
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
-from tornpage.scenarios.execution.generic_checks.open_connections import of_any_open_transaction
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import play_step
@@ -175,7 +174,7 @@ class Executor(Pair):
             self.answers[step.action.name, answer.kind, circumstance] += 1
             self._same_refusal(step, wanted, answer, met, follows=has_failed)
             if answer.kind == "raised" and not self.armed:
-                left_open = of_any_open_transaction(self.real.directory)
+                left_open = self.real.note_of_open_transaction()
                 message = f"no fault is armed, and {step.action} {answer}{left_open}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
             fires = self.armed.fired != fired

@@ -10,7 +10,6 @@ whether the fault was met.
 from typing import Protocol
 
 from tornpage import faults
-from tornpage.scenarios.execution.generic_checks.open_connections import STILL_OPEN
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.hidden_errors import is_of_an_open_transaction, require_named
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -55,11 +54,11 @@ class HiddenErrors:
         self.keep(action, answer, condition, fault, is_met=times_met(condition) > 0 or met > 0)
 
     def keep(
-        self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool, follows: bool = False
+        self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool, left_open: str = ""
     ) -> None:
         """Keep an answer that hides the fault, if the fault was met or that is known only later.
 
-        `follows` says that a call before it has failed.
+        `left_open` is the note on a transaction that a failed call before it has left open.
         """
         if not is_met and not condition.is_known_late:
             return
@@ -72,8 +71,8 @@ class HiddenErrors:
             require_named(action, answer, str(fault))
         except Violation as hidden:
             violation = hidden
-            if follows and is_of_an_open_transaction(answer.error):
-                message = f"{action} {answer}: a call before it has failed under {fault}, and {STILL_OPEN}"
+            if left_open and is_of_an_open_transaction(answer.error):
+                message = f"{action} {answer}: a call before it has failed under {fault}{left_open}"
                 violation = Violation("still-usable-after-the-fault", message)
             self._last = violation, condition
 

@@ -25,6 +25,7 @@ from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.fresh_reader import FreshReader
 from tornpage.scenarios.execution.generic_checks.file_modes import StrictUmask, require_private
 from tornpage.scenarios.execution.generic_checks.open_connections import (
+    leaves_a_transaction,
     naming_open_transactions,
     of_an_open_transaction,
     of_any_open_transaction,
@@ -120,8 +121,8 @@ class Trial:
         self._dropped: list[Any] = []
         # The state to which the last call would have led, if it raised.
         self._failed_at: View | None = None
-        # The note on a transaction that was open when the heartbeat began.
-        self._left_open = ""
+        # The note on a transaction that a call without memory has left open.
+        self._no_rollback = ""
         # Whether the last call was an opening that raised: what it was to complete may be half done.
         self._failed_to_open = False
 
@@ -132,6 +133,7 @@ class Trial:
         with collected(self._dropped), in_life(self.life, opening=True):
             self.session = self._open_in(self.directory, self.environment)
         self._failed_to_open = False
+        self._no_rollback = ""
         return self
 
     def close(self) -> None:
@@ -165,7 +167,7 @@ class Trial:
             return
         # The error in flight says more than a failure to close the session after it.
         forget_frames(error)
-        with contextlib.suppress(Violation):
+        with contextlib.suppress(Violation, TargetError):
             self.close()
 
     def _open_in(self, directory: Path, environment: Environment) -> Session:
@@ -267,9 +269,17 @@ class Trial:
         # After an error has let go of its frames.
         with collected(self._dropped):
             answer = self._answer_to(action)
+        if answer.kind == "raised" or self._no_rollback:
+            self._note_no_rollback(answer.error)
         if self.session is None or action != OPEN:
             closed_by_threads(before)
         return answer
+
+    def _note_no_rollback(self, error: BaseException | None) -> None:
+        if note := of_an_open_transaction(error, self.directory):
+            self._no_rollback = note
+        elif self._no_rollback and not leaves_a_transaction(self.directory):
+            self._no_rollback = ""
 
     def _answer_to(self, action: Action) -> Answer:
         self._failed_to_open = False
@@ -430,7 +440,11 @@ class Trial:
 
     def _naming_open_transactions(self) -> contextlib.AbstractContextManager[None]:
         """A violation in this scope says so if a transaction is open."""
-        return naming_open_transactions(self.directory, lambda: self.oracle.answer.error)
+        return naming_open_transactions(self.note_of_open_transaction)
+
+    def note_of_open_transaction(self) -> str:
+        """What a message adds if a transaction is open, and why it is, if that is known; "" if none is."""
+        return self._no_rollback or of_any_open_transaction(self.directory)
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader past the shim; raises `Violation` if it can't read, or the file is damaged."""
@@ -484,7 +498,6 @@ class Trial:
 
     def beat(self) -> None:
         """Make the small change; raises `Violation` if it fails."""
-        self._left_open = of_an_open_transaction(self.oracle.answer.error, self.directory)
         if getattr(self.target, "deterministic", False):
             # It must not draw the values of the same call at this step.
             self.environment.now_ms += 1
@@ -493,7 +506,7 @@ class Trial:
         except TookTooLongError as hang:
             raise self._hung(hang) from None
         except Exception as error:
-            left_open = self._left_open or of_any_open_transaction(self.directory)
+            left_open = self.note_of_open_transaction()
             raise Violation(
                 "still-usable-after-the-fault", f"the fault is gone, and the next call fails: {error!r}{left_open}"
             ) from error
@@ -511,7 +524,7 @@ class Trial:
         """Compare disk and memory after the small change with the state before it."""
         self.oracle.heard(Answer("done"), disk)
         if not adds_one_key(before, disk, self.target.beat_touches):
-            left_open = self._left_open or self._carried(before, disk) or of_any_open_transaction(self.directory)
+            left_open = self._no_rollback or self._carried(before, disk) or of_any_open_transaction(self.directory)
             raise Violation(
                 "acknowledged-is-durable",
                 f"the next call was acknowledged, but changed more or less than its one key{left_open}",

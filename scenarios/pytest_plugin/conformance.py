@@ -26,7 +26,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.scenarios.model.exit_codes import Exit
-from tornpage.scenarios.model.judging.unpromised import in_words, reason_for
+from tornpage.scenarios.model.judging.unpromised import in_words, reason_not_promised
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, completed, has_plain_files_only
 from tornpage.scenarios.pytest_plugin import settings
@@ -226,7 +226,7 @@ def _is_importable(name: str) -> bool:
 def _observed(recorder: Recorder, target: Target) -> list[str]:
     return [
         f"{one.finding.code} was seen, and is not promised "
-        f"({reason_for(target.unpromised, one.finding.code, one.finding.scenario, one.finding.search)}): "
+        f"({reason_not_promised(target.unpromised, one.finding)}): "
         f"{one.finding.message}"
         for one in recorder.observations
     ]

@@ -32,7 +32,7 @@ from tornpage.scenarios.model.events import (
 )
 from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.judging.checks import CHECKS, applied_to
-from tornpage.scenarios.model.judging.unpromised import Unpromised, in_words, reason_for
+from tornpage.scenarios.model.judging.unpromised import Unpromised, in_words, reason_not_promised
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Target
@@ -353,7 +353,7 @@ def _found(found: Found, recorder: Recorder, unpromised: Unpromised) -> FoundRec
         sides=finding.sides,
         replay=found.replay,
         seen=max(recorder.times_seen(finding), 1),
-        unpromised_because=reason_for(unpromised, finding.code, finding.scenario, finding.search),
+        unpromised_because=reason_not_promised(unpromised, finding),
         fingerprint=fingerprint(finding.code, finding.scenario),
         accepted_because=found.accepted_because,
         also=recorder.also_at(finding),

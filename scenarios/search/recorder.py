@@ -32,7 +32,7 @@ from tornpage.scenarios.model.events import (
     Vacuous,
 )
 from tornpage.scenarios.model.fingerprint import call_of, causes_of, decisive_step, is_cancelled
-from tornpage.scenarios.model.judging.unpromised import reason_for
+from tornpage.scenarios.model.judging.unpromised import reason_not_promised
 from tornpage.scenarios.model.scenario import plainly
 from tornpage.scenarios.model.target import Target
 
@@ -240,7 +240,7 @@ class Recorder:
         causes = _kinds_of_cause(finding)
         ways = ", ".join(sorted(ways_of(finding.sides)))
         # Nor must an observation hide a promised check elsewhere.
-        kept_apart = accepted or reason_for(self.unpromised, finding.code, finding.scenario, finding.search)
+        kept_apart = accepted or reason_not_promised(self.unpromised, finding)
         return finding.code, call_of(finding.scenario), ", ".join(sorted(causes)), ways, kept_apart
 
     def _groups_of(self, finding: Finding) -> list[Key]:
@@ -293,7 +293,7 @@ class Recorder:
         self.joins(*dedup_keys.joins)
         if self._joins_one(finding, dedup_keys) or self.knows(finding):
             return
-        promised = not reason_for(target.unpromised, finding.code, finding.scenario, finding.search)
+        promised = not reason_not_promised(target.unpromised, finding)
         accepted_because = self.accepts(finding) if promised else ""
         if promised and not accepted_because:
             self._found_in_part += 1

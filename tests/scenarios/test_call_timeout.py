@@ -205,6 +205,12 @@ class HangsAnyway(others_stores.ShelfTarget):
             wait_for_ever()
 
 
+class HangsWhenItIsClosedToo(HangsAnyway):
+    class kind(HangsAnyway.kind):  # noqa: N801
+        def close(self) -> None:
+            wait_for_ever()
+
+
 def searched(target: Any, plan: str | None = None) -> Any:
     profile, hand = Profile("test", None, 4, 0, 0), None if plan is None else faults.FaultPlan.parse(plan)
     return run(target, Plan(("sweep",), profile, report=None, call_timeout_s=0.3, seed=2, by_hand=hand))
@@ -240,9 +246,10 @@ def test_a_store_that_gives_up_is_left_alone() -> None:
     assert [found.finding.message for found in recorder.findings] == []
 
 
-def test_a_call_that_hangs_without_a_fault_is_a_set_up_error() -> None:
+@pytest.mark.parametrize("target", [HangsAnyway, HangsWhenItIsClosedToo])
+def test_a_call_that_hangs_without_a_fault_is_a_set_up_error(target: Any) -> None:
     with pytest.raises(TargetError, match=r"put\(key='a'\) did not return within 0.3 s .*, without any fault"):
-        searched(HangsAnyway())
+        searched(target())
 
 
 def take_a_lock_again_and_again(lock: "threading.RLock") -> None:

@@ -3,11 +3,19 @@
 import sqlite3
 from collections.abc import Callable
 
+import msgspec
 import others_stores
 import pytest
 
+from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.judging.checks import CHECKS
-from tornpage.scenarios.model.judging.unpromised import in_words, reason_for, what_is_wrong
+from tornpage.scenarios.model.judging.unpromised import (
+    NO_MEMORY_EITHER,
+    in_words,
+    reason_for,
+    reason_not_promised,
+    what_is_wrong,
+)
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, CrashAt, Limit, Rival, Scenario, Step
 from tornpage.scenarios.model.target import Action
@@ -105,3 +113,49 @@ def test_a_finding_of_memory_says_that_rollback_had_none_and_is_let_off_by_its_s
     narrowed = Idiom()
     narrowed.unpromised = {found.finding.code: {"limits": "no memory for ROLLBACK"} for found in recorder.findings}
     assert verdict(limited(narrowed)) is Exit.HOLDS
+
+
+def test_a_rollback_without_memory_is_due_to_the_limit_alone() -> None:
+    scenario = Scenario("store", others_stores.WAL[0], (SYNC, HEAP))
+    found = Finding(CODE, f"{CODE}: {NO_MEMORY_EITHER}", scenario, {}, "fuzz")
+    assert reason_not_promised({CODE: {"heap": "why"}}, found) == "why"
+    assert reason_not_promised({CODE: {"sync": "why"}}, found) == ""
+    other = msgspec.structs.replace(found, message=CODE)
+    assert reason_not_promised({CODE: {"heap": "why"}}, other) == ""
+
+
+class Loses(others_stores.ShelfTarget):
+    """No memory to roll back after any fault; and the fourth call for one key is acknowledged, and does nothing."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        calls = 0
+
+        def put(self, key: str, value: object = 1) -> None:
+            self.calls += key == "c"
+            if key == "c" and self.calls == 4:
+                return
+            self.db.execute("BEGIN")
+            try:
+                super().put(key, value)
+                self.db.execute("COMMIT")
+            except (sqlite3.Error, MemoryError) as error:
+                if not self.db.in_transaction:
+                    raise
+                # As a ROLLBACK that fails for lack of memory.
+                error.__cause__ = MemoryError()
+                raise MemoryError from error
+
+    calls = (Action("put", {"key": "a"}), Action("put", {"key": "b"}), Action("put", {"key": "c"}))
+
+
+NO_MEMORY = dict.fromkeys((CODE, "still-usable-after-the-fault"), "the idiom")
+
+
+@pytest.mark.parametrize("unpromised", [{}, NO_MEMORY])
+def test_fuzz_goes_on_after_a_rollback_without_memory(unpromised: dict[str, str]) -> None:
+    target, profile = Loses(), Profile("test", None, None, 40, 12, 0, 0, shrinks=False)
+    target.unpromised = unpromised
+    recorder = run(target, Plan(("fuzz",), profile, seed=4, report=None))
+    minor = recorder.observations if unpromised else recorder.findings
+    assert any(NO_MEMORY_EITHER in one.finding.message for one in minor)
+    assert "acknowledged-is-durable" in [one.finding.code for one in recorder.findings]

@@ -34,7 +34,8 @@ from tornpage.scenarios.model.target import Action, Target, View
 from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.names import BUG_PREFIX
 
-_HARNESS: Final = ("tornpage.faults", "tornpage.scenarios", "hypothesis")
+# Also what it stops the clock with.
+_HARNESS: Final = ("tornpage.faults", "tornpage.scenarios", "hypothesis", "time_machine")
 _STANDARD: Final = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")})
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _MOST_FUNCTIONS: Final = 1_000

@@ -17,6 +17,7 @@ from tornpage.faults.garbage import living
 from tornpage.faults.reach.bindings import code_of, connection_classes, imported, sqlite_errors
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
 
 CANNOT_ROLL_BACK: Final = "a connection that can't roll back must be replaced: close it, and open another"
 """What the message of a finding says whose cause is that a transaction could not be rolled back for lack of memory."""
@@ -112,12 +113,12 @@ def setting_of_each(directory: Path, pragma: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def naming_open_transactions(directory: Path, answer: Callable[[], BaseException | None]) -> Iterator[None]:
-    """Add to a violation in this scope that a transaction is open, if one is; `answer` is the last call's error."""
+def naming_open_transactions(note: Callable[[], str]) -> Iterator[None]:
+    """Add to a violation in this scope that a transaction is open, if one is: then `note` returns what to add."""
     try:
         yield
     except Violation as violation:
-        if more := of_an_open_transaction(answer(), directory) or of_any_open_transaction(directory):
+        if more := note():
             raise violation.with_message(violation.message + more) from violation.__cause__
         raise
 
@@ -134,7 +135,7 @@ def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
     of_memory = [one for one in faults.causes(error) if _is_of_memory(one)]
     if not of_memory or not _are_in_a_transaction(directory):
         return ""
-    why = "ROLLBACK had no memory either: " if len(of_memory) > 1 else ""
+    why = f"{NO_MEMORY_EITHER}: " if len(of_memory) > 1 else ""
     still = "the transaction is still open on its connection, and shows uncommitted changes there"
     return f"; {why}{still}; {CANNOT_ROLL_BACK}"
 

@@ -10,13 +10,18 @@ observation if every condition that its scenario needs is named.
 from collections.abc import Iterator, Mapping
 from typing import Final, get_args
 
+import msgspec
+
 from tornpage import faults
+from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, CrashAt, Damage, Limit, LimitKind, Rival, Scenario, Step, Syscall
 
 Reasons = str | Mapping[str, str]
 Unpromised = Mapping[str, Reasons]
 
 NO_FAULT: Final = "no fault"
+NO_MEMORY_EITHER: Final = "ROLLBACK had no memory either"
+"""What the message of a finding says if the store tried to roll back, and that failed for lack of memory, too."""
 SEARCHES: Final = ("sweep", "crash", "contend", "limits", "kill", "fuzz", "syscalls", "interleave")
 _OF_LIMITS: Final[Mapping[str, str]] = {"allocation": "NOMEM", "heap": "NOMEM", "pages": "FULL", "steps": "INTERRUPT"}
 
@@ -35,6 +40,18 @@ def reason_for(unpromised: Unpromised, code: str, scenario: Scenario, search: st
             return ""
         covering += named
     return covering[0]
+
+
+def reason_not_promised(unpromised: Unpromised, finding: Finding) -> str:
+    """The declared reason why this finding is only an observation; "" for none.
+
+    A rollback without memory is due to the limit alone: what came before only decides which allocation failed.
+    """
+    scenario = finding.scenario
+    if NO_MEMORY_EITHER in finding.message:
+        limits = tuple(step for step in scenario.steps if isinstance(step, Limit))
+        scenario = msgspec.structs.replace(scenario, steps=limits)
+    return reason_for(unpromised, finding.code, scenario, finding.search)
 
 
 def in_words(reasons: Reasons) -> str:

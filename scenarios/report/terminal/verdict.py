@@ -7,7 +7,7 @@ from rich.text import Text
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.model.judging.unpromised import reason_for
+from tornpage.scenarios.model.judging.unpromised import reason_not_promised
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.causes import by_cause
 from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_table
@@ -55,7 +55,7 @@ def show(
 def _show_found(recorder: Recorder, target: Target, record: RunRecord, console: Console) -> None:
     for found, recorded in zip(recorder.observations, record.observations, strict=True):
         one = found.finding
-        reason = reason_for(target.unpromised, one.code, one.scenario, one.search)
+        reason = reason_not_promised(target.unpromised, one)
         console.print(Text(f"\nobserved, not promised ({reason}):"), soft_wrap=True)
         console.print(Text(describe_finding(found, recorded.also, recorded.where)), soft_wrap=True)
     for found in recorder.accepted:

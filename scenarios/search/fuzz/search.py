@@ -20,7 +20,7 @@ import importlib
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -40,9 +40,11 @@ from tornpage.scenarios.execution.preflight.no_locks import takes_no_locks
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
+from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER, reason_not_promised
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.scenario import Scenario
+from tornpage.scenarios.model.scenario import Clear, Conditional, CrashAt, Damage, Scenario
 from tornpage.scenarios.model.target import (
     Action,
     Configuration,
@@ -214,9 +216,8 @@ class Fuzz(Search):
         """Run the scenarios of a batch; a finding is recorded in its shortest form. Raises `TargetError`."""
         self._batch = Checkpoint(self.range)
         with self.company():
-            found = self._run_batch(part)
-        # A finding that a baseline accepts ends only its batch.
-        self.ends = found is not None and not self.recorder.accepts(found)
+            findings = self._run_batch(part)
+        self.ends = any(self._kind_of_minor(one) is None for one in findings)
         self._batch.batches = 1
         return True
 
@@ -287,8 +288,8 @@ class Fuzz(Search):
         # Extra batches are complete.
         return min(self.range.scenarios_a_batch, left) if left > 0 else self.range.scenarios_a_batch
 
-    def _run_batch(self, part: Part) -> Finding | None:
-        """Run the scenarios of a batch; return the finding that one of them ended in, if any."""
+    def _run_batch(self, part: Part) -> list[Finding]:
+        """Run the scenarios of a batch; return its findings: of each minor kind one, and one that ended it, if any."""
         name, configuration = part.kind, part.configuration
         digest = hashlib.sha256()
         home = self.directory / "fuzz"
@@ -305,6 +306,9 @@ class Fuzz(Search):
             new_executor,
             self._operations_on_plain_files(configuration),
             self.recorder.require_going_on,
+            lambda violation, scenario: self._kind_of_minor(
+                Finding.of(violation, _by_its_last_condition(scenario), self.name)
+            ),
         )
         machine_run.focus = self._focus or _turn_of(self.machines[name].actions, part.first)
         machine_run.clock = _clock_of(part.first)
@@ -317,10 +321,23 @@ class Fuzz(Search):
             self._batch.cells[name] = {" ".join(cell): many for cell, many in sorted(machine_run.answers.items())}
             self._batch.add(name, machine_run.totals, machine_run.rules, acknowledged, machine_run.shapes)
             self._batch.trace = digest.hexdigest()
-        if violation is None:
-            return None
-        self._batch.add(name, Counter(findings=1), Counter(), Counter(), set())
-        return self._found(machine_run.failed[-1], violation)
+        failed = list(machine_run.set_aside.values())
+        if violation is not None:
+            failed.append((machine_run.failed[-1], violation))
+        self._batch.add(name, Counter(findings=len(failed)), Counter(), Counter(), set())
+        return [self._found(*one) for one in failed]
+
+    def _kind_of_minor(self, finding: Finding) -> Hashable:
+        """The kind of a finding that must not keep fuzz from others, or None.
+
+        That is what a target does not promise, what a baseline accepts, and what most stores have: a rollback without
+        memory. Of each kind one is reported for a batch.
+        """
+        if reason := reason_not_promised(self.target.unpromised, finding):
+            return finding.code, reason
+        if self.recorder.accepts(finding):
+            return fingerprint(finding.code, finding.scenario)
+        return NO_MEMORY_EITHER if NO_MEMORY_EITHER in finding.message else None
 
     def _operations_on_plain_files(self, configuration: Configuration) -> frozenset[tuple[str, str]]:
         """The operations on plain files in the workload, as (kind, role); other faults would never fire."""
@@ -448,6 +465,19 @@ class Fuzz(Search):
         ):
             missing.remove("contentions")
         return sorted(missing)
+
+
+def _by_its_last_condition(scenario: Scenario) -> Scenario:
+    """The scenario without the conditions that were over before the last one began: every check held after them."""
+    steps = scenario.steps
+    conditions = [index for index, step in enumerate(steps) if isinstance(step, Conditional | CrashAt | Damage)]
+    ends = [index for index, step in enumerate(steps) if isinstance(step, Clear) and index < max(conditions, default=0)]
+    kept = [
+        step
+        for index, step in enumerate(steps)
+        if index > max(ends, default=-1) or not isinstance(step, Conditional | CrashAt | Damage)
+    ]
+    return msgspec.structs.replace(scenario, steps=tuple(kept))
 
 
 def _turn_of(actions: frozenset[str], batch: int) -> tuple[str, ...]:

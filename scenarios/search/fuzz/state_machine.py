@@ -16,10 +16,11 @@ Not covered: limits on single allocations, which need SQLite to themselves; the 
 """
 
 import contextlib
+import functools
 import operator
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Any, Concatenate, Final, ParamSpec
 
 import hypothesis
 from hypothesis import strategies
@@ -187,7 +188,7 @@ class MachineRun:
 
     `new_executor` makes an executor, recording or not; `plain` are the operations on plain files that it makes. `rules`
     counts how often each rule was used, `answers` the answers by action, kind and circumstance, `shapes` collects the
-    kinds of states.
+    kinds of states. `minor` names the kind of a violation that ends its scenario and not the batch, or returns None.
     """
 
     def __init__(
@@ -198,12 +199,14 @@ class MachineRun:
         new_executor: Callable[[bool], Executor],
         plain: Collection[tuple[str, str]] = (),
         before_step: Callable[[], None] = lambda: None,
+        minor: Callable[[Violation, Scenario], Hashable] = lambda *_: None,
     ) -> None:
         self.target = target
         self.machine = machine
         self.configuration = configuration
         self.new_executor = new_executor
         self.before_step = before_step
+        self.minor = minor
         self.plans = plans(configuration, target.depths, plain)
         self.reaches_files = "vfs" in target.depths
         self.has_locks = self.reaches_files and configuration.journal_mode != "file"
@@ -223,8 +226,31 @@ class MachineRun:
         self.clock = 0
         self.shapes: set[str] = set()
         self.failed: list[Scenario] = []
+        # The first scenario of each kind of violation that ends no batch, by the kind.
+        self.set_aside: dict[Hashable, tuple[Scenario, Violation]] = {}
         # What ends the search. Each further scenario ends at once, since a shorter way to it would say no more.
         self.ended_by: TargetError | None = None
+
+
+class _ScenarioEndedError(Exception):
+    """A minor violation has ended the scenario; no further step is made."""
+
+
+_Drawn = ParamSpec("_Drawn")
+
+
+def _unless_ended(
+    step: "Callable[Concatenate[StoreMachine, _Drawn], None]",
+) -> "Callable[Concatenate[StoreMachine, _Drawn], None]":
+    """A rule that does nothing once a minor violation has ended the scenario: Hypothesis goes on to its last step."""
+
+    @functools.wraps(step)
+    def unless_ended(machine: "StoreMachine", /, *args: _Drawn.args, **kwargs: _Drawn.kwargs) -> None:
+        if not machine.broken:
+            with contextlib.suppress(_ScenarioEndedError):
+                step(machine, *args, **kwargs)
+
+    return unless_ended
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -252,19 +278,26 @@ class StoreMachine(RuleBasedStateMachine):
                 machine_run.before_step()
                 executor.do(step)
                 machine_run.shapes.add(shape_of(executor.view))
-        except Violation:
-            self._fail()
-            raise
+        except Violation as violation:
+            self._fail(violation)
+            raise _ScenarioEndedError from None
         except TargetError as error:
             machine_run.ended_by = error
             raise
 
-    def _fail(self) -> None:
+    def _fail(self, violation: Violation) -> None:
+        """End the scenario with this violation, which is raised unless it is a minor one."""
         machine_run, executor = self.machine_run, self.executor
         self.broken = True
+        scenario = Scenario(machine_run.target.name, machine_run.configuration, tuple(executor.steps))
+        kind = machine_run.minor(violation, scenario)
+        if kind is not None:
+            machine_run.set_aside.setdefault(kind, (scenario, violation))
+            return
         if not machine_run.failed:
             machine_run.totals["steps_to_failure"] = machine_run.totals["steps"] + len(executor.steps)
-        machine_run.failed.append(Scenario(machine_run.target.name, machine_run.configuration, tuple(executor.steps)))
+        machine_run.failed.append(scenario)
+        raise violation
 
     def _call(self, data: strategies.DataObject, *, alone: bool) -> Call:
         """A call that makes sense now; if the store is `alone`, none by other users."""
@@ -283,6 +316,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.machine_run.target.heartbeat()  # type: ignore[no-any-return]
 
     @initialize(kind=strategies.integers(1, _SCENARIOS_A_TAPE))
+    @_unless_ended
     def begin(self, kind: int) -> None:
         """Open the store, with nothing armed."""
         if self.machine_run.ended_by is not None:
@@ -296,18 +330,21 @@ class StoreMachine(RuleBasedStateMachine):
     # Rules are drawn alike, each one as often as any other; so the one that does most of the work has several names.
     # Not in a taped scenario: there the calls are worth as much as the crashes that follow them.
     @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
+    @_unless_ended
     def call(self, data: strategies.DataObject, calls: int) -> None:
         """Make some calls that make sense now; sometimes the clock has been set just before one."""
         self._calls(data, calls)
 
     @precondition(lambda self: not self.taped)
     @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
+    @_unless_ended
     def call_again(self, data: strategies.DataObject, calls: int) -> None:
         """The same."""
         self._calls(data, calls)
 
     @precondition(lambda self: not self.taped)
     @rule(data=strategies.data(), calls=strategies.integers(1, _CALLS_AT_ONCE))
+    @_unless_ended
     def call_more(self, data: strategies.DataObject, calls: int) -> None:
         """The same."""
         self._calls(data, calls)
@@ -327,6 +364,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.executor.armed)
     @rule(data=strategies.data())
+    @_unless_ended
     def arm(self, data: strategies.DataObject) -> None:
         """Arm a fault or two, then make a call: a fault that no operation meets tests nothing."""
         self.machine_run.rules["arm"] += 1
@@ -339,12 +377,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.executor.armed)
     @rule()
+    @_unless_ended
     def clear(self) -> None:
         """Disarm."""
         self.machine_run.rules["clear"] += 1
         self._do(Clear())
 
     @rule(crash=strategies.booleans())
+    @_unless_ended
     def restart(self, crash: bool) -> None:
         """End the process, one way or the other, and start again."""
         self.machine_run.rules["crash" if crash else "restart"] += 1
@@ -352,6 +392,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.has_locks)
     @rule(data=strategies.data())
+    @_unless_ended
     def contend(self, data: strategies.DataObject) -> None:
         """Let a rival contend with one call."""
         self.machine_run.rules["contend"] += 1
@@ -359,6 +400,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.taped and not self.executor.armed and self.machine_run.callers)
     @rule(data=strategies.data(), switch=strategies.integers(1, _LAST_SWITCH))
+    @_unless_ended
     def meet(self, data: strategies.DataObject, switch: int) -> None:
         """Let another caller make a call while the first one is stopped at one of its switch points."""
         machine_run = self.machine_run
@@ -370,6 +412,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.executor.armed and self.machine_run.has_limits)
     @rule(data=strategies.data())
+    @_unless_ended
     def limit(self, data: strategies.DataObject) -> None:
         """Apply a limit to one call."""
         self.machine_run.rules["limit"] += 1
@@ -377,6 +420,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.taped)
     @rule(data=strategies.data())
+    @_unless_ended
     def stop(self, data: strategies.DataObject) -> None:
         """Cut the power, or let the process die, at an operation since the last call began, and start again."""
         recording = self.executor.recording
@@ -414,9 +458,8 @@ class StoreMachine(RuleBasedStateMachine):
             try:
                 executor.end()
                 executor.close()
-            except Violation:
-                self._fail()
-                raise
+            except Violation as violation:
+                self._fail(violation)
 
 
 def _is_faithful(recording: Recording) -> bool:

@@ -20,7 +20,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.finding.shrink import Shown
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.unpromised import reason_for
+from tornpage.scenarios.model.judging.unpromised import reason_not_promised
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
@@ -185,7 +185,7 @@ class _First(Recorder):
 
     def found(self, finding: Finding, target: Target, dedup_keys: DedupKeys | None = None) -> None:  # noqa: ARG002 - it is the first
         """Raise it, unless it is not promised."""
-        if not reason_for(target.unpromised, finding.code, finding.scenario, finding.search):
+        if not reason_not_promised(target.unpromised, finding):
             raise _Caught(finding)
 
 
