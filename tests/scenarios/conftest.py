@@ -1,5 +1,6 @@
 """What the tests of the harness share: the shim, tiny stores as targets, and the command in this process or its own."""
 
+import gc
 import logging
 import os
 import subprocess
@@ -13,6 +14,7 @@ from tornpage import faults
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
+MANY_OBJECTS = 10_000
 
 # `tiny_stores` is a module that a user would name on the command line, and so do the tests.
 sys.path.insert(0, str(HERE))
@@ -34,6 +36,17 @@ def shim() -> Iterator[faults.Shim]:
     """The shim, installed for the test."""
     with faults.install() as installed:
         yield installed
+
+
+@pytest.fixture(autouse=True, scope="module")
+def older_objects_are_frozen() -> None:
+    """Let the garbage collector leave alone what pytest and all modules of tests have made.
+
+    A search looks for open connections among all other objects. It freezes older ones itself, but has to look through
+    them first: a fifth of the time of all tests.
+    """
+    if gc.get_freeze_count() < MANY_OBJECTS:
+        faults.freeze()
 
 
 @pytest.fixture(autouse=True)
