@@ -13,7 +13,7 @@ from put_into_the_ledger import Patch, after, is_seen, put
 from tornpage.ledger import (
     observers,
 )
-from tornpage.ledger.cache import plain, reading
+from tornpage.ledger.cache import draft, plain, reading
 from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.cache.memory import Memory
 from tornpage.ledger.rules import times
@@ -162,6 +162,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an audit of another store is of rows put in order": (
         after(plain.PlainBackend, "load_raw", snapshot_in_order),
         outside.snapshots),
+    "a batch shows the bad state of a task that it has deleted": (
+        put(draft, "without_state_of", lambda _, quarantined: quarantined), circumstances.spoiled_rows),
     "what can't be read outlives its file": (
         put(JsonSnapshotStore, "load_snapshot", load_and_keep_bad_ones), outside.spoiled_stores),
     "what can't be read is kept once": (put(JsonSnapshotStore, "save_snapshot", save_and_forget), outside.snapshots),

@@ -77,6 +77,12 @@ def blank_is_everything(name: str, value: str | None) -> Any:
     return trimmed(name, value) or Everything()
 
 
+def audit_with_own_patience(
+    *place: Any, busy_timeout_ms: int, audit: Any = upkeep_command.audit_file, **how: Any
+) -> Any:
+    return audit(*place, **how)
+
+
 def of_any_error(message: str, *, permanent: bool | None = None) -> DeliveryFailed:
     return DeliveryFailed(message, permanent=permanent or None)
 
@@ -85,6 +91,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a row that became unreadable ends maintenance": (
         put(registry, "contextlib", SimpleNamespace(suppress=without_unreadable)), upkeep.overtaken_maintenance),
     "a blank owner is no filter": (put(tasks_command, "trimmed", blank_is_everything), commands.task_commands),
+    "a look is made with any busy timeout": (put(inspection, "refuse_timeout", lambda _: None), outside.typed_timeouts),
+    "an audit waits as long as it likes": (
+        put(upkeep_command, "audit_file", audit_with_own_patience), outside.typed_timeouts),
     "what a killed program wrote may be permanent": (
         put(program, "DeliveryFailed", of_any_error), commands.deliver_programs),
     "a start is no event": (put(audit_rules, "age_ms", age_without_start), circumstances.absent_times),

@@ -24,6 +24,9 @@ def _spoiled(table: str, key: str, column: str, value: Any) -> Action:
     return call("spoiled_row", table=table, key=key, column=column, value=value)
 
 
+_OTHERS: Final = ("run_id", "child_session_key")
+
+
 def spoiled_rows() -> Iterator[Action]:
     """A row that can't be read is reported, and the others are as they were."""
     for number, (column, value) in enumerate(
@@ -38,14 +41,14 @@ def spoiled_rows() -> Iterator[Action]:
         yield create("whole", run_id=run, runtime="acp", child_session_key="c")
         yield _spoiled("tasks", f"t{number}", column, value)
         yield create(f"t{number}")
-        # It may be the task that can't be read; one that can be read and matches is it.
-        yield create(f"u{number}", run_id=run, runtime="acp", task=f"{number}")
-        yield create("whole again", run_id=f" {run} ", runtime="acp", child_session_key="c", label="filled")
+        if number < len(_OTHERS):
+            # It may be the task that can't be read; one that can be read and matches is it.
+            yield create(f"u{number}", run_id=run, runtime="acp", task=f"{number}")
+            yield create("whole again", run_id=f" {run} ", runtime="acp", child_session_key="c", label="filled")
+            # Another task has its id as a run, or as a session, and is not meant by it.
+            yield create(f"other{number}", owner_key="else", **{_OTHERS[number]: f"t{number}"})
+            yield call("tasks.find", token=f" t{number} ")
         yield call("tasks.get", task_id=f"t{number}")
-        # Another task has its id as a run, or as a session, and is not meant by it.
-        other = {"run_id": f"t{number}"} if number % 2 else {"child_session_key": f"t{number}"}
-        yield create(f"other{number}", owner_key="else", **other)
-        yield call("tasks.find", token=f" t{number} ")
         yield call("tasks.quarantined")
         yield call("tasks.cancel", task_id=f"t{number}")
         yield call("tasks.mark_running_by_run", run_id=run)
@@ -90,6 +93,9 @@ def _about_an_unreadable_state() -> Iterator[Action]:
             yield Action("tasks.create", {**again, "task": f"work {name}"})
         yield call("tasks.restore")
         yield call("tasks.get_delivery", task_id=name)
+    yield create("gone", requester_origin={"a": 1})
+    yield _spoiled("task_delivery_state", "gone", "requester_origin", "{")
+    yield batch(call("tasks.list"), call("tasks.delete", task_id="gone"), call("tasks.quarantined"))
 
 
 def contradicting_rows() -> Iterator[Action]:
@@ -321,7 +327,6 @@ def many_rows() -> Iterator[Action]:
     # And one that can't be read among the first, which is reported once.
     yield _spoiled("tasks", "t3", "created_at", "soon")
     yield call("tasks.quarantined")
-    yield call("audit", limit=3, later_ms=DAY_MS)
 
 
 def workers() -> Iterator[Action]:

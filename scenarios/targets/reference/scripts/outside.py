@@ -341,8 +341,6 @@ def typed_options() -> Iterator[Action]:
     for mode in ("wal", "delete", "truncate", "persist"):
         for before in ("nothing", "ledger", "other mode"):
             yield call("open.typed", argv=[*where, "--journal-mode", mode, *making], before=before)
-    for many_ms in ("0", "70"):
-        yield call("open.typed", argv=[*where, "--busy-timeout-ms", many_ms, *making], before="ledger")
     for wrong in ("", ":memory:"):
         yield call("open.typed", argv=["--state-dir", wrong, *making])
     yield call("open.typed", argv=None, variable="{home}/other")
@@ -357,6 +355,15 @@ def typed_options() -> Iterator[Action]:
     yield call("open.unwritten", argv=("tasks", "audit"), stream="stderr")
 
 
+def typed_timeouts() -> Iterator[Action]:
+    """How long a command waits for a lock: the shortest and the longest time, and one that SQLite can't wait."""
+    lines = (("tasks", "create", "text", "--owner", "me"), ("tasks", "audit"), ("tasks", "maintenance"))
+    for many_ms in (0, 70, 2**31 - 1, 2**31):
+        for words in lines:
+            argv = ["--state-dir", "{home}/state", "--busy-timeout-ms", f"{many_ms}", *words]
+            yield call("open.typed", argv=argv, before="ledger")
+
+
 SCRIPTS: Final = (
     shown_commands,
     shown_ages,
@@ -368,4 +375,5 @@ SCRIPTS: Final = (
     snapshots,
     openings,
     typed_options,
+    typed_timeouts,
 )

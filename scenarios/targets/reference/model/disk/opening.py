@@ -131,21 +131,24 @@ def typed(
     is_look = list(words[:2]) == ["tasks", "audit"] or list(words) == ["tasks", "maintenance"]
     is_there = before not in ("nothing", "directory")
     is_refused = where == "state" and before in (_REFUSED_TO_A_LOOK if is_look else _REFUSED)
-    is_wrong = options.get("--state-dir") in ("", ":memory:")
+    waits_ms = int(options.get("--busy-timeout-ms", 5_000))
+    # Longer than SQLite can wait.
+    is_wrong = options.get("--state-dir") in ("", ":memory:") or waits_ms >= 2**31
     known: Any = "rollback" if before == "other mode" else Anything() if before in _REFUSED else "wal"
     modes = {"state": known} if is_there else {}
     there = {"state"} if before != "nothing" else set()
-    makes = not (is_refused or is_wrong or is_look)
+    opens = not (is_refused or is_wrong)
+    makes = opens and not is_look
     if makes:
         wanted = options.get("--journal-mode")
         kept = modes.get(where, "wal")
         modes[where] = kept if wanted is None else "wal" if wanted == "wal" else "rollback"
         there.add(where)
     return Outcome(state, {
-        "exit": 2 if is_refused or is_wrong else 0,
+        "exit": 0 if opens else 2,
         "left": Anything() if where == "state" and makes else True,
         # If the file is refused before it is opened, or by a read of it, no connection was made.
-        "waits_ms": [int(options.get("--busy-timeout-ms", 5_000))] if makes else Anything(),
+        "waits_ms": [waits_ms] if makes else Anything(),
         "there": sorted(there),
         "ledgers": modes,
     })  # fmt: skip
