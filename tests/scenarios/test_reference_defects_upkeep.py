@@ -22,7 +22,7 @@ from tornpage.ledger.command import output as output_command
 from tornpage.ledger.command import tasks as tasks_command
 from tornpage.ledger.command import upkeep as upkeep_command
 from tornpage.ledger.disk import files as files_module
-from tornpage.ledger.outbox import DeliveryFailed
+from tornpage.ledger.outbox import DeliveryFailed, Outbox
 from tornpage.ledger.rules.values import trimmed
 from tornpage.ledger.upkeep import audit as audit_rules
 from tornpage.ledger.upkeep import inspection
@@ -90,6 +90,8 @@ def of_any_error(message: str, *, permanent: bool | None = None) -> DeliveryFail
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a row that became unreadable ends maintenance": (
         put(registry, "contextlib", SimpleNamespace(suppress=without_unreadable)), upkeep.overtaken_maintenance),
+    "a list names only what can't be read of its channel": (
+        put(Outbox, "quarantined", lambda self: self.read(channel="other")[1]), commands.outbox_commands),
     "a blank owner is no filter": (put(tasks_command, "trimmed", blank_is_everything), commands.task_commands),
     "a look is made with any busy timeout": (put(inspection, "refuse_timeout", lambda _: None), outside.typed_timeouts),
     "an audit waits as long as it likes": (

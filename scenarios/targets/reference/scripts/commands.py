@@ -133,6 +133,9 @@ def outbox_commands() -> Iterator[Action]:
     yield enqueue("bad")
     yield call("spoiled_row", table="message_outbox", key="bad", column="queued_at", value="soon")
     yield as_json(call("outbox.get", message_id="bad"), "outbox", "show", "bad")
+    # It is named whatever is listed.
+    for name, value in (("channel", "other"), ("status", "delivered")):
+        yield as_json(call("outbox.list", **{name: value}), "outbox", "list", f"--{name}", value)
     # More than one step of the command deletes.
     yield enqueue("many")
     yield call("outbox.ack", message_id="many")
