@@ -25,6 +25,7 @@ from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
     outside,
+    together,
 )
 
 
@@ -180,6 +181,11 @@ def commit_at_an_exit(self: Any, kind: Any, error: Any, trace: Any, leave: Any =
     return leave(self, *((None,) * 3 if isinstance(error, SystemExit) else (kind, error, trace)))
 
 
+def forget_a_bad_row(self: Any, kind: Any, error: Any, trace: Any, leave: Any = Transaction.__exit__) -> Any:
+    is_forgotten = isinstance(error, rows.Unreadable) and self.is_joined
+    return leave(self, *((None,) * 3 if is_forgotten else (kind, error, trace)))
+
+
 def settle_and_owe_nothing(self: Any, changed: Any, error: Any, settle: Any = Database.settle) -> Any:
     settled = settle(self, changed, error)
     if "locked" in str(error) and self.journal_mode != "wal":
@@ -201,6 +207,8 @@ class Whole(list[Any]):
 
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a lock at a COMMIT settles an earlier one": (put(Database, "settle", settle_and_owe_nothing), drivers.unfenced),
+    "a batch goes on after a row that can't be read": (
+        put(Transaction, "__exit__", forget_a_bad_row), together.unreadable_in_batches),
     "the schema's checks are left out": (put(connections, "_check_content", check_and_ignore), outside.openings),
     "rows before a text that is no UTF-8 are read twice": (
         put(rows, "fetch", lambda *query, fetch=rows.fetch: Whole(fetch(*query))), circumstances.many_rows),

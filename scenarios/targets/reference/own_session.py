@@ -212,7 +212,7 @@ class OwnSession:
         try:
             with recovery_lines(self.told), self.ledger.batch():
                 make(calls)
-                with contextlib.suppress(IllegalTransition, NotFound, UsageError), self.ledger.batch():
+                with contextlib.suppress(IllegalTransition, NotFound, UsageError, Unreadable), self.ledger.batch():
                     make(inner)
                 make(after)
         except StoreError as error:

@@ -45,8 +45,9 @@ def _nested(world: World, state: State, *, calls: Calls, inner: Calls, after: Ca
     part: list[Outcome] = []
     try:
         _made(world, begun, inner, part)
-    except Refusal:
-        if part and part[-1].state != begun:
+    except Refusal as refusal:
+        # A row that can't be read is an error of the store: caught or not, it ends the batch.
+        if refusal.error == "Unreadable" or (part and part[-1].state != begun):
             return Outcome(state, "StoreError unchanged")
     made += part
     made += _made(world, made[-1].state if made else state, after)

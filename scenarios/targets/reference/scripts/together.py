@@ -75,6 +75,27 @@ def nested() -> Iterator[Action]:
         yield look
 
 
+def unreadable_in_batches() -> Iterator[Action]:
+    """A call in a batch on a row that can't be read, whose error the caller swallows: nothing of the batch is made."""
+    yield create("bad", requester_origin=1)
+    yield create("state", requester_origin=1)
+    yield create("run")
+    yield call("history.start", task_id="run", worker_id="w", run_id="bad")
+    yield enqueue("bad")
+    for table, key, column in (
+        ("tasks", "bad", "created_at"), ("task_delivery_state", "state", "last_notified_event_at"),
+        ("task_history", "bad", "started_at"), ("message_outbox", "bad", "queued_at"),
+    ):  # fmt: skip
+        yield call("spoiled_row", table=table, key=key, column=column, value="soon")
+    for number, wrong in enumerate((
+        call("tasks.start", task_id="bad"), call("tasks.set_delivery_state", task_id="state", requester_origin=2),
+        call("history.finish", run_id="bad", status="failure"), call("outbox.ack", message_id="bad"),
+    )):  # fmt: skip
+        for after in ((), (call("tasks.list"),), (create(f"n{number}"),)):
+            parts = {"calls": (enqueue(f"m{number}"),), "inner": (wrong,), "after": after}
+            yield call("batch.nested", **{name: [within(one) for one in some] for name, some in parts.items()})
+
+
 def refused_in_batches() -> Iterator[Action]:
     """Each refusal of a call in a batch, whose caller goes on: the call has written nothing, and the rest is made."""
     yield create("t", status="queued")
@@ -218,4 +239,7 @@ def overtaken_calls() -> Iterator[Action]:
         yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
 
 
-SCRIPTS: Final = (batches, looks_in_batches, nested, refused_in_batches, elsewhere, overtaken_looks, overtaken_calls)
+SCRIPTS: Final = (
+    batches, looks_in_batches, nested, unreadable_in_batches, refused_in_batches, elsewhere, overtaken_looks,
+    overtaken_calls,
+)  # fmt: skip
