@@ -349,6 +349,7 @@ import sqlite3
 class Inbox:
     def __init__(self, path):
         self.db = sqlite3.connect(path, isolation_level=None)
+        self.opened = [self.db]
         self.db.execute("CREATE TABLE IF NOT EXISTS letters (id INTEGER PRIMARY KEY, sender TEXT)")
         self.unread = dict(self.db.execute("SELECT sender, count(*) FROM letters GROUP BY sender"))
 
@@ -366,6 +367,7 @@ def test_what_the_store_holds_and_no_table_has_is_said(command: Command, tmp_pat
     wrote = command("new", "target", "--from", "counted:Inbox")
     assert wrote.code == 0, wrote
     assert "not checked: store.unread;" in wrote.out
+    assert "store.opened" not in wrote.out
     assert "# Not judged yet: store.unread, until it is in here" in (tmp_path / "counted_target.py").read_text()
     # What a call answers is judged, so those that only look are made, too.
     assert wrote.out.startswith("counted_target.py was written: 3 calls: deliver, senders\n")

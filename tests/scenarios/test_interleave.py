@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import tiny_stores
 from meeting_stores import JobsTarget
 from seeds import first_of
 
-from tornpage import SimpleTarget
+from tornpage import Configuration, SimpleTarget
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
@@ -166,6 +167,42 @@ def test_the_id_of_a_row_that_came_before_another_one_went_is_no_difference() ->
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.count("schedules") > 20
     assert codes(interleave(racing_stores.HeapByHandTarget())) >= {"not-serializable"}
+
+
+class Stock:
+    """Reads the number of a thing and writes one more, which another caller may have written meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS stock (name TEXT PRIMARY KEY, n INTEGER)")
+
+    def receive(self, name: str) -> None:
+        row = self.db.execute("SELECT n FROM stock WHERE name = ?", (name,)).fetchone() or (0,)
+        self.db.execute("INSERT OR REPLACE INTO stock VALUES (?, ?)", (name, row[0] + 1))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class StockTarget(SimpleTarget):
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (Action("receive", {"name": "a"}), Action("receive", {"name": "a"}))
+    beat = Action("receive", {"name": "beat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Stock:
+        return Stock(path)
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return dict(connection.execute("SELECT name, n FROM stock"))
+
+
+def test_where_only_the_rows_differ_the_answers_are_not_said_three_times() -> None:
+    (found,) = interleave(StockTarget(), "threads", schedules=20).findings
+    both = "A: receive(name='a') got acknowledged; B: receive(name='a') got acknowledged"
+    assert found.finding.message == f"{both}, as in either order; a: the nearest order has 2, the file has 1"
 
 
 @pytest.mark.parametrize("seed", first_of(range(4)))

@@ -308,7 +308,9 @@ def _accuse(outcome: Outcome, serial: Serial, first: Action, second: Action, pos
         raise Violation("handed-out-twice", f"both callers got {value}: {answers}; but {allowed}", sides)
     closest = min((differences(order.view, outcome.view) for order in possible[:2]), key=len)
     rows = f"; {describe(closest, 'the nearest order', 'the file')}" if closest else ""
-    raise Violation("not-serializable", f"{answers}; but {allowed}{rows}", sides)
+    usual = {(_in_short(order.first, []), _in_short(order.second, [])) for order in possible[:2]}
+    but = ", as in either order" if rows and usual == {(one, two)} else f"; but {allowed}"
+    raise Violation("not-serializable", f"{answers}{but}{rows}", sides)
 
 
 def _in_short(said: Said | None, others: Sequence[Said | None]) -> str:

@@ -72,6 +72,12 @@ def is_data(value: Any) -> bool:
     return isinstance(value, (str, bytes, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
 
 
+def holds_data(value: Any, connections: tuple[type, ...]) -> bool:
+    """Whether what `asked` returned is a collection that has more than connections."""
+    items = value.values() if isinstance(value, dict) else value or ()
+    return any(not isinstance(one, connections) for one in items)
+
+
 def connection_in(store: Any, classes: tuple[type, ...]) -> str | None:
     """Where it keeps its connection, as Python reads it: `db`, `_local.connection`, `_pool[0]`; None for nowhere."""
     found = held(store)

@@ -60,6 +60,7 @@ from tornpage.scenarios.run.first_steps.own_data import (
     asked,
     connection_in,
     held,
+    holds_data,
     is_data,
     properties,
 )
@@ -371,7 +372,9 @@ class Played:
 
     def _keep(self, tables: list[Table]) -> None:
         """Views are matched with the moment that has the most rows."""
-        self.held |= dict.fromkeys(name for name in self._data() if asked(self.store, name))
+        self.held |= dict.fromkeys(
+            name for name in self._data() if holds_data(asked(self.store, name), connection_classes())
+        )
         self.begun = {name: table for name, table in self.begun.items() if table in tables}
         ours = [table for table in tables if table.name not in self.begun]
         for table in ours:
