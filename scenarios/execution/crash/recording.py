@@ -6,7 +6,7 @@ It begins with durable files, at the start of a store's life or after a crash, a
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -277,7 +277,7 @@ class Recording:
 
     def _with_mode(self, violation: Violation, state: faults.State) -> Violation:
         """The violation; with SQLite's journal mode if the database was to have a log, and has none."""
-        if self.trial.oracle.configuration.journal_mode != "wal":
+        if self.trial.oracle.configuration.journal_mode != "wal" or self._is_surely_wal(state.files):
             return violation
         place(dict(state.files), self.trial.directory)
         with faults.spare():
@@ -287,6 +287,10 @@ class Recording:
         return violation.with_message(
             f"{violation.message}; the database is not in WAL mode: PRAGMA journal_mode did not set it"
         )
+
+    def _is_surely_wal(self, files: Mapping[str, bytes]) -> bool:
+        """Whether the header says so, and there is no journal that could roll it back; else SQLite has to be asked."""
+        return files.get(self._database, b"")[18:20] == b"\x02\x02" and f"{self._database}-journal" not in files
 
     def _explained(self, violation: Violation, crash: faults.Crash, reader: CrashReader) -> Violation:
         """The violation; if the loss of a directory alone causes one, with that and the remedy."""
