@@ -24,8 +24,9 @@ from tornpage.scenarios.targets.reference.rules import outbox_invariants as outb
 
 _DAY_MS: Final = 24 * 3_600_000
 _ACTIVE: Final = frozenset({"queued", "running"})
-BY_ANOTHERS_HAND: Final = "by another's hand"
-"""The label of a task whose row somebody has written past the ledger, in times that may contradict each other."""
+BY_ANOTHERS_HAND: Final = outbox_rules.BY_ANOTHERS_HAND
+"""The label of a task, and the turn of a message, whose row somebody has written past the ledger: its times may
+contradict each other."""
 
 
 def check_view(view: View) -> None:

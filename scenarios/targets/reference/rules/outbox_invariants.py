@@ -6,6 +6,7 @@ from typing import Any, Final
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.targets.reference.calls import Made
 
+BY_ANOTHERS_HAND: Final = "by another's hand"
 _MINUTE_MS: Final = 60_000
 _MOST_ATTEMPTS: Final = 5
 _BACKOFF_MS: Final = (5_000, 25_000, 2 * _MINUTE_MS, 10 * _MINUTE_MS)
@@ -36,8 +37,7 @@ def check_messages(messages: Rows) -> None:
 def _check_pending(name: str, row: Row) -> None:
     if row["next_attempt_at"] is None:
         raise Violation("no-lost-message", f"message {name} is {row['status']}, and it will never be tried")
-    # Completed before it was queued: by another's hand.
-    is_completed = row["completed_at"] is not None and row["completed_at"] >= row["queued_at"]
+    is_completed = row["completed_at"] is not None and row["turn_id"] != BY_ANOTHERS_HAND
     if is_completed or row["delivered_at"] is not None:
         raise Violation("no-duplicate-after-ack", f"message {name} is {row['status']}, and it has been completed")
 

@@ -191,7 +191,7 @@ def unreadable_messages() -> Iterator[Action]:
 def ended_and_pending() -> Iterator[Action]:
     """A message with the time of an end, as an older version may have left it, that is to be delivered: it stays."""
     for number, columns in enumerate(({"completed_at": 5}, {"completed_at": 5, "attempt_count": 1})):
-        yield enqueue(f"m{number}")
+        yield enqueue(f"m{number}", turn_id=BY_ANOTHERS_HAND)
         yield from _written("message_outbox", f"m{number}", **columns)
         yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
         yield call("outbox.recover", cutoff=None, later_ms=number * DAY_MS)
