@@ -1,24 +1,47 @@
-"""Searches without the log records of the store under test, unless the program has a handler for them.
+"""Searches without what the store under test says of its failures: log records and the ends of its threads.
 
-A search makes a store fail thousands of times, and a store that logs its failures would cover the report with them:
-where no handler is configured, Python prints each warning. A replay makes one scenario, and prints them.
+A search makes a store fail thousands of times. Where the program configures no handler, Python prints each warning, and
+the traceback of each thread that ends by an error: they would cover the report. A replay makes one scenario, and prints
+them.
 """
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
+from typing import Any
+
+from tornpage.faults.reach.bindings import sqlite_errors
 
 
 @contextlib.contextmanager
 def unlogged() -> Iterator[None]:
-    """Inside this scope, records for which there is no handler are dropped."""
-    root = logging.getLogger()
+    """Inside this scope, such records are dropped, and threads may end by an error of SQLite or the system."""
+    root, report = logging.getLogger(), threading.excepthook
     # With a handler of its own, `logging.warning` configures none, and there is no last resort.
     nothing = logging.NullHandler() if not root.handlers else None
+
+    def unless_of_a_fault(args: Any) -> None:
+        if not _is_of_a_fault(args.exc_value):
+            report(args)
+
     if nothing is not None:
         root.addHandler(nothing)
+    threading.excepthook = unless_of_a_fault
     try:
         yield
     finally:
+        threading.excepthook = report
         if nothing is not None:
             root.removeHandler(nothing)
+
+
+def _is_of_a_fault(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from or beside, is one that faults lead to."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, (*sqlite_errors(), OSError, MemoryError)):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

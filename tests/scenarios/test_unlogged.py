@@ -2,11 +2,15 @@
 
 import logging
 import re
+import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tornpage.scenarios.run.unlogged import unlogged
 
 STORE = """
 import logging, sqlite3
@@ -58,3 +62,23 @@ def test_only_a_replay_prints_what_a_store_logs(
     replay = re.search(r"tornpage (replay \S+ --target \S+)", swept.out)
     assert replay is not None
     assert "not added" in command(*replay[1].split()).err
+
+
+def test_a_thread_that_ends_by_a_fault_is_not_reported_and_any_other_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_by(error: Exception, *, cause: Exception | None = None) -> None:
+        def run() -> None:
+            raise error from cause
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    reported = list[Any]()
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_type))
+    with unlogged():
+        ends_by(sqlite3.OperationalError("disk I/O error"))
+        ends_by(RuntimeError("not written"), cause=OSError(28, "No space left on device"))
+        ends_by(KeyError("ada"))
+    assert reported == [KeyError]
+    ends_by(sqlite3.OperationalError("disk I/O error"))
+    assert reported == [KeyError, sqlite3.OperationalError]
