@@ -6,8 +6,9 @@ when the system reports its thread as blocked (on a Python lock that the other c
 schedule has the same switches in every run, whatever the timing of the machine.
 
 Switch points are SQLite's lock operations (`Gate.kinds`): between two of them no change by another connection can
-become visible. For two callers that share one connection that is too late, because the paused thread would hold
-SQLite's mutex: there the calls of the caller's thread count instead, and their returns (`calls`).
+become visible. So are the operations on plain files by which one can. For two callers that share one connection that is
+too late, because the paused thread would hold SQLite's mutex: there the calls of the caller's thread count instead, and
+their returns (`calls`).
 
 Not covered: a switch inside Python code without such an operation, and code that starts threads itself.
 """
@@ -131,13 +132,20 @@ class Turns:
         return contextlib.nullcontext()
 
 
+# Operations on plain files by which another process could see a change, or make one.
+_ON_FILES: Final = frozenset({
+    "file-open", "file-create", "file-write", "file-truncate", "file-rename", "file-link", "file-unlink", "file-mkdir",
+    "file-rmdir",
+})  # fmt: skip
+
+
 class Gate:
-    """An injector that never fires: each lock operation of a caller is a switch point.
+    """An injector that never fires: each lock operation of a caller is a switch point, and so are those on plain files.
 
     An operation on any other thread counts for the caller that has the turn.
     """
 
-    kinds = frozenset({"lock", "shmlock"})
+    kinds = frozenset({"lock", "shmlock"}) | _ON_FILES
 
     def __init__(self) -> None:
         self.turns: dict[int, Turns] = {}
@@ -151,5 +159,5 @@ class Gate:
     def decide(self, kind: str, role: str, path: str | None) -> None:  # noqa: ARG002 - the protocol's shape
         """Count the operation for its caller, and let it pass."""
         turns = self.turns.get(threading.get_ident(), self.current)
-        if turns is not None and role == "db":
+        if turns is not None and (role == "db" or kind in _ON_FILES):
             turns.at_point(kind)

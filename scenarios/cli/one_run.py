@@ -104,9 +104,10 @@ def _require_reached(target: Target, searches: tuple[str, ...]) -> None:
         shown = ", ".join(reached)
         raise click.UsageError(f"{target.name} can't be reached by {', '.join(searches)}, only by: {shown}{hint}")
     if has_plain_files_only(target) and not set(searches) <= {*reached}:
+        hint = "; for interleave declare `callers`" if "interleave" in searches else ""
         raise click.UsageError(
             f"{', '.join(searches)} is for SQLite's locks and limits, and {target.name} declares plain files "
-            f"({target.configurations[0]}); it supports: {', '.join(reached)}"
+            f"({target.configurations[0]}); it supports: {', '.join(reached)}{hint}"
         )
 
 

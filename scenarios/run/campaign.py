@@ -348,13 +348,16 @@ def searches_for(target: Target) -> tuple[str, ...]:
     """Every search that reaches a target.
 
     A program of its own is reached from outside; a target that no depth reaches can only crash. Plain files have no
-    locks and no limits of SQLite's.
+    locks and no limits of SQLite's; two callers need a lock of the store's own then, so they are tried if it declares
+    that it has one (`callers`).
     """
     if "syscall" in target.depths:
         return ("syscalls", "crash", "contend", "kill")
     if not target.depths:
         return ("crash",)
-    others = {"syscalls", "contend", "interleave", "limits"} if has_plain_files_only(target) else {"syscalls"}
+    others = {"syscalls", "contend", "limits"} if has_plain_files_only(target) else {"syscalls"}
+    if has_plain_files_only(target) and not target.callers:
+        others.add("interleave")
     return tuple(name for name in SEARCHES if name not in others)
 
 

@@ -80,8 +80,10 @@ class Pairs:
         if made_in_order:
             ranked = self._new_ones_first(ranked)
             for one in ranked[:_MADE_IN_ORDER]:
-                is_felt = _meet_in_memory(serial, one.first, one.second) or _differs_after(
-                    serial, one.second, one.first
+                is_felt = (
+                    _meet_in_memory(serial, one.first, one.second)
+                    or _meet_in_a_file(serial, one.first, one.second)
+                    or _differs_after(serial, one.second, one.first)
                 )
                 only_reads = not changed[str(one.second)]
                 if is_felt:
@@ -118,6 +120,11 @@ def _meet_in_memory(serial: Serial, first: Action, second: Action) -> bool:
         run.said.kind == "done" and run.said.value is None and run.view == serial.state.view
         for run in map(serial.run, (first, second))
     )
+
+
+def _meet_in_a_file(serial: Serial, first: Action, second: Action) -> bool:
+    """Whether two calls change one file that is no database: each may write what it has read of the other's rows."""
+    return first != second and bool(serial.plain_files_changed(first) & serial.plain_files_changed(second))
 
 
 def _differs_after(serial: Serial, earlier: Action, later: Action) -> bool:

@@ -161,6 +161,7 @@ def test_files_beside_the_rows_are_part_of_the_state_that_two_callers_meet() -> 
     target = find_or_import("blob_stores:PartsTarget")
     recorder = campaign.run(target, Plan(("interleave",), Profile("test", 1, 1, 0, 0, schedules=60), report=None))
     assert not recorder.vacuous
-    (found,) = recorder.findings
-    assert found.finding.code == "not-serializable"
-    assert "finish(name='a') got 1; B: finish(name='a') got 1" in found.finding.message
+    messages = [found.finding.message for found in recorder.findings]
+    # One caller takes what the other has taken, or a part that is not written yet.
+    assert {found.finding.code for found in recorder.findings} == {"not-serializable"}
+    assert [message for message in messages if "finish(name='a') got 1; B: finish(name='a') got 1" in message]

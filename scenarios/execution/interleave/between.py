@@ -8,7 +8,7 @@ of both calls does not show it.
 Method. The file is read when the first of two calls has ended, if a transaction was open on a connection that they
 have called. If that is the result of no serial order with this call, `require_kept` raises.
 
-Not covered: callers with a session each, whose transactions are their own.
+Not covered: callers with a session each, whose transactions are their own, and stores of plain files, which have none.
 """
 
 import contextlib
@@ -18,7 +18,6 @@ from pathlib import Path
 
 from tornpage.faults.contention.schedule import Hop
 from tornpage.faults.contention.turns import Ended
-from tornpage.faults.reach.bindings import sqlite_errors
 from tornpage.scenarios.execution.interleave.serial import PENDING, Outcome, Serial, may_have_it, orders, orders_missed
 from tornpage.scenarios.execution.interleave.sessions import OnThread, Session
 from tornpage.scenarios.execution.reopen import view_of
@@ -53,10 +52,10 @@ class Between:
 
 
 def file_now(serial: Serial, database: Path) -> View | None:
-    """What a fresh reader sees beside the open sessions; None if a lock keeps it out."""
+    """What a fresh reader sees beside the open sessions; None if a lock, or half a file beside, keeps it out."""
     try:
         return view_of(serial.target, database, integrity=False)
-    except sqlite_errors():
+    except Exception:  # noqa: BLE001 - what is wrong for good is found when both have ended
         return None
 
 

@@ -51,7 +51,8 @@ class Stage:
         # A store may know its own path: the serial calls are made at the same one.
         serial.prepare(step.first, step.second)
         read = partial(file_now, serial, serial.target.database(self.home))
-        between = Between(self.sessions, read) if step.callers == "shared" and step.switch else None
+        may_share = step.callers == "shared" and serial.target.files_view is None
+        between = Between(self.sessions, read) if may_share and step.switch else None
         played, views = self._played(step, serial, None if between is None else between.at_switch)
         files = left_in(self.home)
         require_serial(played.outcome, serial, step.first, step.second, self.sessions)

@@ -9,12 +9,14 @@ larger id than in the order (`larger_ids`). For calls that commit more than once
 any order.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from tornpage.faults.files import spared
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
@@ -27,6 +29,7 @@ from tornpage.scenarios.model.judging.numbers import is_with_ids, larger_ids
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 _Any = TypeVar("_Any")
+_OWN: Final = ("", "-wal", "-journal")
 _SIMPLE: Final = (bool, int, float)
 PENDING: Final = Said("pending")
 """The answer of a call that has not ended."""
@@ -91,10 +94,22 @@ class Serial:
 
     def only_reads(self, action: Action) -> bool:
         """Whether the call, made alone, leaves the same files as a session without any call."""
+        return self.run(action).files == self._without_a_call()
+
+    def plain_files_changed(self, action: Action) -> set[str]:
+        """The names of the files, but for the database and its log, that the call, made alone, changes."""
+        before, after = self._without_a_call(), self.run(action).files
+        changed = {name for name in before | after if before.get(name) != after.get(name)}
+        if self.target.files_view is not None:
+            return changed
+        database = os.path.relpath(self.target.database(self._home), self._home)
+        return {name for name in changed if not name.startswith(database) or name[len(database) :] not in _OWN}
+
+    def _without_a_call(self) -> Files:
         if self._untouched is None:
             self._do(self.state.files, lambda _: None)
             self._untouched = left_in(self._home)
-        return self.run(action).files == self._untouched
+        return self._untouched
 
     def _make(self, action: Action, files: Files) -> Run:
         said = self._do(files, lambda trial: made(trial, action))
@@ -150,6 +165,13 @@ def _key(action: Action) -> str:
 
 def file_view(target: Target, home: Path) -> View:
     """What a fresh reader of the file sees; SQLite's own check included."""
+    if target.files_view is not None:
+        try:
+            with spared():
+                return target.files_view(home)
+        except Exception as error:
+            # Two callers may leave half a file.
+            raise Violation("integrity", f"a fresh reader of the files fails: {error!r}") from error
     return view_of(target, target.database(home), integrity=True)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from tornpage import faults
+from tornpage.faults import files
 from tornpage.faults.child_processes import belongs_to_the_harness
 from tornpage.faults.contention.caller import Caller
 from tornpage.faults.contention.idle import Quiet
@@ -377,6 +378,7 @@ def pair(target: Target, callers: Callers, home: Path) -> Iterator[tuple[Session
             second = OnThread("B", target, gate, first if shared else None, shared=shared)
             scope.callback(second.end)
         scope.enter_context(faults.waiting_in_virtual_time(shims))
+        scope.enter_context(files.watching(faults.OnPath(gate, home)))
         if not shared:
             scope.enter_context(shims.watching(faults.OnPath(gate, home)))
         yield first, second

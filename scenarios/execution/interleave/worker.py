@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tornpage import faults
+from tornpage.faults import files
 from tornpage.faults.contention.turns import Ended, Event, Gate, Turns
 from tornpage.faults.vfs import waiting
 from tornpage.scenarios.execution.interleave.sessions import Ask, Wrong, closed, made, opened, shown
@@ -66,7 +67,9 @@ class _Worker:
         if ask.what == "open":
             # SQLite's clock stands still, as in the other process; its random values are others than there.
             self._watching.enter_context(shims.deterministic(seed=1))
-            self._watching.enter_context(shims.watching(faults.OnPath(self._gate, ask.argument.home)))
+            on_path = faults.OnPath(self._gate, ask.argument.home)
+            self._watching.enter_context(files.watching(on_path))
+            self._watching.enter_context(shims.watching(on_path))
             self._trial = opened(self._target, ask.argument)
             return None
         if self._trial is None:
