@@ -58,9 +58,13 @@ class Caller(Turns):
 
     def start(self, work: Callable[[], Any], stops: frozenset[int] = frozenset()) -> None:
         """Pass work to the caller, which begins it when it next gets the turn."""
-        self.begin(stops)
         self.called = []
-        self._work, self._at_work = work, self._at_calls
+        self._begin(work, stops)
+        self._at_work = self._at_calls
+
+    def _begin(self, work: Callable[[], Any], stops: frozenset[int] = frozenset()) -> None:
+        self.begin(stops)
+        self._work, self._at_work = work, False
 
     def go(self) -> Event:
         """Give the caller the turn until it stops, waits or ends."""
@@ -105,8 +109,7 @@ class Caller(Turns):
 
     def do(self, work: Callable[[], Any]) -> Any:
         """Run work to its end on the caller's thread, with no points; return its result or raise its exception."""
-        self.start(work)
-        self._at_work = False
+        self._begin(work)
         event = alone(self)
         if isinstance(event.result, BaseException):
             raise event.result
