@@ -73,6 +73,15 @@ def snapshot_in_order(snapshot: Snapshot) -> Snapshot:
     return Snapshot(tasks, snapshot.deliveries, snapshot.quarantined)
 
 
+def configure_by_two_reads(self: Any, given: Any = UNSET, configure: Any = observers.Observers.configure) -> None:
+    if given is not UNSET and isinstance(given, Iterable):
+        several = list(given)
+        configure(self, several)
+        configure(self, list(given))
+        return
+    configure(self, given)
+
+
 def load_and_keep_bad_ones(self: Any, load: Any = JsonSnapshotStore.load_snapshot) -> Any:
     unreadable, is_there = self._unreadable, self.path.exists()
     loaded = load(self)
@@ -164,6 +173,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         outside.snapshots),
     "a batch shows the bad state of a task that it has deleted": (
         put(draft, "without_state_of", lambda _, quarantined: quarantined), circumstances.spoiled_rows),
+    "observers are read twice": (
+        put(observers.Observers, "configure", configure_by_two_reads), circumstances.observers),
     "what can't be read outlives its file": (
         put(JsonSnapshotStore, "load_snapshot", load_and_keep_bad_ones), outside.spoiled_stores),
     "what can't be read is kept once": (put(JsonSnapshotStore, "save_snapshot", save_and_forget), outside.snapshots),

@@ -115,6 +115,10 @@ def member_in_any_case(name: str, kind: Any, value: Any) -> Any:
     return member(name, kind, value.lower() if isinstance(value, str) else value)
 
 
+def with_whole_floats(name: str, value: Any) -> Any:
+    return values.optional_time_ms(name, int(value) if isinstance(value, float) else value)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a task of cron comes last": (put(lookup, "by_preference", watchers_last), tasks.each_member),
     "a runtime is asked to stop what is lost": (
@@ -143,6 +147,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a second create is not merged": (put(rules, "merge", lambda existing, _: existing), tasks.same_run),
     "an error names no argument": (
         put(creation, "member", lambda _name, kind, value: member("it", kind, value)), tasks.refused_creation),
+    "a whole number of another type is a time": (
+        put(transitions, "optional_time_ms", with_whole_floats), edges.whole_numbers_of_another_type),
     "a run has a second task beside one that can't be read": (
         put(registry, "_refuse_unknown", lambda *_: None), circumstances.spoiled_rows),
     "of two keys that are equal as text one is kept": (put(values, "with_each_key", dict), edges.odd_values),

@@ -137,7 +137,10 @@ def _make(ledger: Ledger, name: str, argument: Any, names: list[str], heard: lis
     if name == "observe":
         tasks.observe(*_listeners(argument, heard))
     elif name == "configure":
-        tasks.configure_observers(*([] if argument == "left out" else [_listeners(argument, heard)]))
+        given = _listeners(argument, heard)
+        # Any iterable is allowed, also one that can be read only once.
+        given = iter(given) if isinstance(given, list) else given
+        tasks.configure_observers(*([] if argument == "left out" else [given]))
     elif name == "restore":
         tasks.restore()
     elif name == "delete":

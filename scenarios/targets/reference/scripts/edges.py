@@ -51,6 +51,23 @@ def odd_values() -> Iterator[Action]:
     yield call("outbox.recover", cutoff=None)
 
 
+def whole_numbers_of_another_type() -> Iterator[Action]:
+    """A time, a count or an id that equals a whole number, and is none."""
+    yield create("t", run_id="r")
+    yield call("tasks.start", task_id="t", started_at=5.0)
+    yield call("history.start", task_id="t", worker_id="w", run_id="r", started_at=5.0)
+    yield call("history.start", task_id="t", worker_id="w", run_id="r", issue_number=5.0)
+    yield call("history.start", task_id="t", worker_id="w", run_id="r")
+    for name in ("finished_at", "turns", "tokens_in"):
+        yield call("history.finish", run_id="r", status="success", **{name: 5.0})
+    yield call("tasks.set_delivery_state", task_id="t", last_notified_event_at=5.0)
+    yield call("tasks.finish", task_id="t", status="failed", ended_at=5.0)
+    yield create("u", started_at=5.0)
+    yield call("outbox.recover", cutoff=5.0)
+    yield call("outbox.prune", age_ms=5.0, limit=2.0)
+    yield call("audit", limit=2.0)
+
+
 def forms_of_unicode() -> Iterator[Action]:
     """Texts that some would take for equal: composed or not, upper or lower case, with a sign that is not seen."""
     texts = (
@@ -321,6 +338,7 @@ SCRIPTS: Final = (
     odd_values,
     values_that_python_calls_equal,
     many_digits,
+    whole_numbers_of_another_type,
     odd_times,
     clocks_without_a_time,
     same_again,
