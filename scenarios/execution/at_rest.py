@@ -5,7 +5,8 @@ A connection that closes in WAL mode asks for the whole file for a moment, and k
 thread, or a program, may do either after its call has returned.
 
 A store's own threads may also write after their call has returned. What they do then belongs to this call: the harness
-looks once they sleep (`others_rest`), and faults of the call are armed until then.
+looks once they sleep (`others_rest`), and faults of the call are armed until then. So it is with an opening: a thread
+that it begins may open the connection.
 
 Not covered: a thread that never sleeps is waited for only for a second, and after a call a tenth of one; where the
 system does not report what threads do, nothing is waited for.

@@ -132,6 +132,8 @@ class Trial:
         """Open the session; passes on what the target raises."""
         with collected(self._dropped), in_life(self.life, opening=True):
             self.session = self._open_in(self.directory, self.environment)
+            # A thread that it has begun may connect a moment later: the path is its own until then.
+            others_rest()
         self._failed_to_open = False
         self._no_rollback = ""
         return self
