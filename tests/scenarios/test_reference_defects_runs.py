@@ -18,6 +18,7 @@ from tornpage.ledger import (
     Status,
     runs,
 )
+from tornpage.ledger import history as history_module
 from tornpage.ledger import recovery as recovery_module
 from tornpage.ledger import workers as worker_locks
 from tornpage.ledger.disk import rows
@@ -25,6 +26,7 @@ from tornpage.ledger.history import RunHistory
 from tornpage.ledger.outbox import Outbox
 from tornpage.ledger.recovery import Recovery
 from tornpage.ledger.registry import TaskRegistry
+from tornpage.ledger.rules import values
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
@@ -146,6 +148,10 @@ def in_local_time(time_ms: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.localtime(time_ms // 1000))
 
 
+def a_reason_for_none(name: str, value: Any) -> Any:
+    return values.given_text(name, value) or ("none" if name == "reason" else None)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "workers of two directories are one if they have one id": (
         put(worker_locks, "_held_by_this_process", ByName()), circumstances.workers),
@@ -168,6 +174,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         run_scripts.recovery),
     "what is left running is not counted": (
         after(Recovery, "_interrupt_all", lambda done: replace(done, left_running=0)), run_scripts.recovery),
+    "a blank reason is replaced": (put(history_module, "given_text", a_reason_for_none), run_scripts.sessions),
     "a session is opened twice": (
         put(runs, "opened", lambda name, run: runs.Session(name, run.id)), run_scripts.sessions),
     "why a session is invalid is written over": (

@@ -89,6 +89,11 @@ def sessions() -> Iterator[Action]:
     yield call("history.invalidate_session", session_id="s1", reason=" why ")
     yield call("history.invalidate_session", session_id="s1", reason="another")
     yield call("history.invalidate_session", session_id="nobody", reason="x")
+    for number, blank in enumerate(("", BLANK)):
+        yield create(f"blank{number}")
+        yield call("history.start", task_id=f"blank{number}", worker_id="w", run_id=f"blank{number}")
+        yield call("history.open_session", run_id=f"blank{number}", session_id=f"blank{number}")
+        yield call("history.invalidate_session", session_id=f"blank{number}", reason=blank)
     yield call("history.open_session", run_id="r1", session_id="s1")
     yield call("history.get_session", session_id="s2")
     yield call("history.list_sessions", run_id="r1")
