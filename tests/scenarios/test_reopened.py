@@ -148,6 +148,8 @@ def test_a_view_is_read_under_one_lock_that_is_in_no_statements_way(tmp_path: Pa
     with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None, timeout=0)) as other:
 
         class OwnTransaction:
+            breaks_constraints = False
+
             def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
                 with pytest.raises(sqlite3.OperationalError, match="locked"):
                     other.execute("DELETE FROM notes")
@@ -168,6 +170,8 @@ def test_a_view_of_a_database_with_hardly_anything_in_it(tables: int, tmp_path: 
             connection.execute(f"CREATE TABLE t{number} (a)")
 
         class Counting:
+            breaks_constraints = False
+
             def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
                 return {"tables": connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]}
 
@@ -206,6 +210,8 @@ def test_a_reader_that_keeps_the_log_sees_what_breaks_a_check_constraint(tmp_pat
     log = Path(f"{database}-wal").read_bytes()
 
     class Plain:
+        breaks_constraints = False
+
         def fresh_view(self, connection: sqlite3.Connection) -> dict[str, Any]:
             return dict(connection.execute("SELECT 'x', x FROM t"))
 
