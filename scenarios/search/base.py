@@ -179,7 +179,6 @@ class Search:
 
     def ended(self, *, complete: bool) -> SearchEnded:
         """How the search ended. One shard can't be judged alone: it returns its needs and counts."""
-        notes = tuple(one.removeprefix(_NOTE) for one in sorted(self.total.seen) if one.startswith(_NOTE))
         seen, needs = ({}, ()) if self.shard is None else (dict(self.total.seen), tuple(self.needs()))
         return SearchEnded(
             self.name,
@@ -187,7 +186,7 @@ class Search:
             dict(self.total.counts),
             self.total.seconds,
             complete,
-            notes,
+            self.notes,
             needs=needs,
             seen=seen,
             extent=self.extent(complete=complete),
@@ -210,6 +209,11 @@ class Search:
             self.ends = True
             return True
         return self.recorder.enough()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes that the parts have added."""
+        return tuple(one.removeprefix(_NOTE) for one in sorted(self.total.seen) if one.startswith(_NOTE))
 
     def note(self, line: str) -> None:
         """Add a line to the notes at the end of the search, once."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -171,6 +172,10 @@ class StoreBusy(Exception):  # noqa: N818
     pass
 
 
+class SeatLocked(Exception):  # noqa: N818
+    pass
+
+
 def wrapped(cause: BaseException) -> Exception:
     error = JobNotFound("no such job")
     error.__cause__ = cause
@@ -190,6 +195,8 @@ def wrapped(cause: BaseException) -> Exception:
         (sqlite3.OperationalError("disk I/O error"), False),
         (sqlite3.ProgrammingError("Cannot operate on a closed database."), False),
         (StoreBusy("try again"), False),
+        (queue.Full(), True),
+        (SeatLocked("taken"), True),
         (TypeError("a"), False),
         (RuntimeError("bad state"), False),
         (MemoryError(), False),

@@ -6,7 +6,8 @@ as a refusal, too, if the call has changed nothing. That is any exception except
 - one of SQLite, of the operating system or of memory, or one that was raised from such an error; of SQLite's errors
   only a broken constraint is a refusal;
 - one that reports an error in the code (`TypeError`, `AttributeError`, a bare `RuntimeError` and the like);
-- one whose name stands for a failure (`StoreBusy`, `DiskFull`, `CorruptRecord`).
+- one whose name stands for a failure (`StoreBusy`, `DiskFull`, `CorruptRecord`); `QueueFull`, `SeatLocked` and the like
+  may be about the things that are kept, and are refusals.
 
 A store of plain files may leave it to the system to say that something is not there, or is there already
 (`says_there_is_none`).
@@ -17,6 +18,7 @@ A store that loses a race against another caller may say so by any error of its 
 constraint; `is_mistake` tells those that say nothing of the kind.
 """
 
+import re
 from typing import Final
 
 from tornpage import faults
@@ -26,6 +28,9 @@ from tornpage.scenarios.model.target import Action, View
 
 # As bindings and object-relational mappers call a broken constraint.
 _CONSTRAINTS: Final = frozenset({"IntegrityError", "ConstraintError"})
+# Names of what happens below a store; and of the store itself, which may be busy, locked or full as its things may be.
+_OF_THE_MACHINE: Final = re.compile("memory|interrupt|corrupt|disk|ioerror", re.IGNORECASE)
+_OF_THE_STORE: Final = re.compile("store|storage|database|db|sql|file", re.IGNORECASE)
 _MISTAKES: Final = (
     ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, ImportError, NameError, NotImplementedError,
     RecursionError, ReferenceError, StopAsyncIteration, StopIteration, SyntaxError, SystemError, TypeError,
@@ -65,7 +70,7 @@ def _is_trouble(error: BaseException) -> bool:
         return False
     if isinstance(error, sqlite3.Error | sqlite3.Warning | OSError | MemoryError) or is_foreign(error):
         return True
-    return speaks_of_trouble(name)
+    return speaks_of_trouble(name) and (_OF_THE_MACHINE.search(name) or _OF_THE_STORE.search(name)) is not None
 
 
 # A connection in the wrong state, a statement that fails as such, or a row that is gone when it is used.

@@ -34,11 +34,11 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.finding.shrink import shown, what_suffices
+from tornpage.scenarios.execution.finding.shrink import shown, what_suffices, without_faults
 from tornpage.scenarios.execution.interleave.sessions import shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import takes_no_locks
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.execution.trial import OPEN, Trial
+from tornpage.scenarios.execution.trial import OPEN, Trial, may_be_full
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
 from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.judging.checks import Violation
@@ -75,6 +75,9 @@ STEPS_AN_ACTION: Final = 300
 # The number of extra scenarios if a condition never had an effect.
 _MORE_BATCHES: Final = 10
 _THE_ONE: Final = "all"
+_FULL: Final = (
+    "after some calls the store refuses the heartbeat without any fault, too (it may be full): not judged there"
+)
 # So many actions of a machine have their turn in a batch.
 _FOCUSED: Final = 4
 _OUTCOMES: Final = {"done": "acknowledged", "refused": "refused", "raised": "failed"}
@@ -231,6 +234,7 @@ class Fuzz(Search):
             # It has not been run.
             return
         self._goes_wrong = self._goes_wrong or done.ends
+        self.total.seen.update(done.seen)
         self.checkpoint.take(done.more)
         self.checkpoint.seconds += done.seconds
         self.recorder.tell(StepsDone(_counts(self.checkpoint)))
@@ -254,7 +258,8 @@ class Fuzz(Search):
 
     def ended(self, *, complete: bool) -> SearchEnded:
         """How it ended."""
-        notes, checkpoint = tuple(_notes(self.checkpoint, self.machines)), self.checkpoint
+        checkpoint = self.checkpoint
+        notes = (*self.notes, *_notes(checkpoint, self.machines))
         counts, extent = _counts(checkpoint), self.extent(complete=complete)
         return SearchEnded(self.name, self.target.name, counts, checkpoint.seconds, complete, notes, extent=extent)
 
@@ -306,9 +311,7 @@ class Fuzz(Search):
             new_executor,
             self._operations_on_plain_files(configuration),
             self.recorder.require_going_on,
-            lambda violation, scenario: self._kind_of_minor(
-                Finding.of(violation, _by_its_last_condition(scenario), self.name)
-            ),
+            self._kind_to_set_aside,
         )
         machine_run.focus = self._focus or _turn_of(self.machines[name].actions, part.first)
         machine_run.clock = _clock_of(part.first)
@@ -321,11 +324,27 @@ class Fuzz(Search):
             self._batch.cells[name] = {" ".join(cell): many for cell, many in sorted(machine_run.answers.items())}
             self._batch.add(name, machine_run.totals, machine_run.rules, acknowledged, machine_run.shapes)
             self._batch.trace = digest.hexdigest()
-        failed = list(machine_run.set_aside.values())
+        failed = [one for one in machine_run.set_aside.values() if not self._is_full_anyway(*one)]
         if violation is not None:
             failed.append((machine_run.failed[-1], violation))
         self._batch.add(name, Counter(findings=len(failed)), Counter(), Counter(), set())
         return [self._found(*one) for one in failed]
+
+    def _kind_to_set_aside(self, violation: Violation, scenario: Scenario) -> Hashable:
+        """The kind of a violation that ends its scenario and not the batch, or None."""
+        if may_be_full(violation):
+            return str(scenario)
+        return self._kind_of_minor(Finding.of(violation, _by_its_last_condition(scenario), self.name))
+
+    def _is_full_anyway(self, scenario: Scenario, violation: Violation) -> bool:
+        """Whether the store refuses the heartbeat after the same calls without any fault, too: it may be full."""
+        if not may_be_full(violation):
+            return False
+        without, _ = play(without_faults(scenario), self.target, self.directory / "without")
+        if without is None or not may_be_full(without):
+            return False
+        self.note(_FULL)
+        return True
 
     def _kind_of_minor(self, finding: Finding) -> Hashable:
         """The kind of a finding that must not keep fuzz from others, or None.

@@ -1,0 +1,92 @@
+"""A store with a limit may refuse the heartbeat when it is full; a store that a fault has stuck may not."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.simple_target import SimpleTarget
+from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.search.recorder import Recorder
+
+
+class QueueFullError(Exception):
+    """There is no room."""
+
+
+class Log:
+    """At most four lines; one more is refused: the caller is told so by False."""
+
+    most = 4
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS line(id INTEGER PRIMARY KEY, text)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS busy(since)")
+
+    def add(self, text: str) -> bool:
+        insert = "INSERT INTO line(text) SELECT ? WHERE (SELECT count(*) FROM line) < ?"
+        return self.db.execute(insert, (text, self.most)).rowcount == 1
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Raises(Log):
+    def add(self, text: str) -> bool:
+        if not super().add(text):
+            raise QueueFullError("four lines are there")
+        return True
+
+
+class Stuck(Log):
+    """Marks itself busy in the file, and stays so after an error in between; only the heartbeat looks."""
+
+    most = 1_000
+
+    def add(self, text: str) -> bool:
+        if text == "beat" and self.db.execute("SELECT 1 FROM busy").fetchone():
+            return False
+        self.db.execute("INSERT INTO busy VALUES (1)")
+        added = super().add(text)
+        self.db.execute("DELETE FROM busy")
+        return added
+
+
+class LogTarget(SimpleTarget):
+    """Its calls may be made more often than there is room."""
+
+    kind: type[Log] = Log
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (Action("add", {"text": "one"}), Action("add", {"text": "two"}))
+    beat = Action("add", {"text": "beat"})
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Log:
+        return self.kind(path)
+
+    def view(self, store: Log) -> Any:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return {str(number): text for number, text in connection.execute("SELECT id, text FROM line")}
+
+
+def fuzzed(kind: type[Log], scenarios: int = 10) -> Recorder:
+    target, profile = LogTarget(), Profile("test", None, None, scenarios, 12, 0, 0, shrinks=False)
+    target.kind = kind
+    return run(target, Plan(("fuzz",), profile, report=None))
+
+
+@pytest.mark.parametrize("kind", [Log, Raises])
+def test_a_store_that_is_full_is_not_accused(kind: type[Log]) -> None:
+    recorder = fuzzed(kind)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert any("refuses the heartbeat without any fault" in note for note in recorder.ended[0].notes)
+
+
+def test_a_store_that_a_fault_has_stuck_is_found() -> None:
+    messages = [found.finding.message for found in fuzzed(Stuck, 40).findings]
+    assert any("acknowledged, but did nothing" in one for one in messages)
