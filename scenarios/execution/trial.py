@@ -76,15 +76,9 @@ EPOCH_MS: Final = 1_700_000_000_000
 STEP_MS: Final = 60_000
 
 # What is said of the small change.
-_NEXT_FAILS: Final = "the fault is gone, and the next call fails"
+NEXT_FAILS: Final = "the fault is gone, and the next call fails"
 _CHANGED_OTHERS: Final = "the next call was acknowledged, but changed more or less than its one key"
-_DID_NOTHING: Final = "the next call was acknowledged, but did nothing"
-
-
-def may_be_full(violation: Violation) -> bool:
-    """Whether the store may just have refused the small change, by an error of its own or by doing nothing."""
-    text = violation.message
-    return text == _DID_NOTHING or (text.startswith(_NEXT_FAILS) and says_no(violation.__cause__))
+DID_NOTHING: Final = "the next call was acknowledged, but did nothing"
 
 
 # What most of a view consists of; a value of another type is copied if it has to be.
@@ -520,7 +514,7 @@ class Trial:
             raise self._hung(hang) from None
         except Exception as error:
             left_open = self.note_of_open_transaction()
-            raise Violation("still-usable-after-the-fault", f"{_NEXT_FAILS}: {error!r}{left_open}") from error
+            raise Violation("still-usable-after-the-fault", f"{NEXT_FAILS}: {error!r}{left_open}") from error
 
     def beat_again(self) -> None:
         """Repeat the small change; the store may refuse it."""
@@ -536,7 +530,7 @@ class Trial:
         self.oracle.heard(Answer("done"), disk)
         if not adds_one_key(before, disk, self.target.beat_touches):
             left_open = self._no_rollback or self._carried(before, disk) or of_any_open_transaction(self.directory)
-            did = _DID_NOTHING if not left_open and disk == before and self._shows(before) else _CHANGED_OTHERS
+            did = DID_NOTHING if not left_open and disk == before and self._shows(before) else _CHANGED_OTHERS
             raise Violation("acknowledged-is-durable", f"{did}{left_open}", {"expected": before, "disk": disk})
         with self._naming_open_transactions():
             self.oracle.saw_disk(disk)

@@ -66,4 +66,4 @@ def test_a_refusal_is_allowed_if_the_small_change_was_made_before(
     (tmp_path / f"events_{name}.py").write_text(NUMBERED.format(before=before, after=after))
     ended = command("crash", "--target", f"events_{name}:EventsTarget", "--quiet", "--jobs", 1)
     assert ended.code == code, ended
-    assert ("after a crash, opening, looking or one small change fails: IntegrityError" in ended.out) is bool(code)
+    assert ("after a crash, opening, looking or one small change is refused: IntegrityError" in ended.out) is bool(code)

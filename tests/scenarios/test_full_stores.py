@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
 from tornpage.scenarios.model.simple_target import SimpleTarget
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.search.fuzz.full import is_full_anyway
 from tornpage.scenarios.search.recorder import Recorder
 
 
@@ -56,6 +58,26 @@ class Stuck(Log):
         return added
 
 
+class Marked(Raises):
+    """Marks the file until it is closed, and refuses for ever if it finds the mark of a process that has died."""
+
+    most = 1_000
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.is_marked = self.db.execute("SELECT 1 FROM busy").fetchone() is not None
+
+    def add(self, text: str) -> bool:
+        if self.is_marked:
+            raise QueueFullError("another process is busy")
+        self.db.execute("INSERT INTO busy VALUES (1)")
+        return super().add(text)
+
+    def close(self) -> None:
+        self.db.execute("DELETE FROM busy")
+        super().close()
+
+
 class LogTarget(SimpleTarget):
     """Its calls may be made more often than there is room."""
 
@@ -90,3 +112,15 @@ def test_a_store_that_is_full_is_not_accused(kind: type[Log]) -> None:
 def test_a_store_that_a_fault_has_stuck_is_found() -> None:
     messages = [found.finding.message for found in fuzzed(Stuck, 40).findings]
     assert any("acknowledged, but did nothing" in one for one in messages)
+
+
+@pytest.mark.usefixtures("shim")
+def test_what_a_crash_has_left_makes_no_store_full(home: Path) -> None:
+    target, add = LogTarget(), Call(LogTarget.calls[0])
+    filled = Scenario(
+        target.name, target.configurations[0], (add, Arm("write@1=FULL"), add, Restart(crash=True), add, add)
+    )
+    target.kind = Raises
+    assert is_full_anyway(filled, target, home)
+    target.kind = Marked
+    assert not is_full_anyway(filled, target, home)

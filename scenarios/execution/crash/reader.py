@@ -51,6 +51,8 @@ from tornpage.scenarios.model.target import Configuration, Refused, Session, Tar
 from tornpage.scenarios.targets.process import ProcessTarget
 
 Identity = tuple[tuple[str, bytes], ...]
+AFTER_A_CRASH: Final = "after a crash, opening, looking or one small change"
+REFUSED_AFTER_A_CRASH: Final = f"{AFTER_A_CRASH} is refused"
 _FEW: Final = 4
 # What a database says of itself: a store may ask for it.
 _KEPT: Final = ("user_version", "application_id", "journal_mode", "page_size", "auto_vacuum", "encoding")
@@ -281,7 +283,7 @@ class CrashReader:
         environment = environment_of(self.target)
         environment.now_ms = now_ms
         try:
-            with collected(), in_time("after a crash, opening, looking or one small change"):
+            with collected(), in_time(AFTER_A_CRASH):
                 session = self.target.open(directory, self.configuration, environment)
                 # The small change was made before, maybe at this time: a deterministic target draws other values.
                 environment.now_ms += 2
@@ -296,8 +298,8 @@ class CrashReader:
         except TookTooLongError as hang:
             raise Violation("still-usable-after-the-fault", str(hang)) from None
         except Exception as error:
-            message = f"after a crash, opening, looking or one small change fails: {error!r}"
-            raise Violation("still-usable-after-the-fault", message) from error
+            said = REFUSED_AFTER_A_CRASH if says_no(error) else f"{AFTER_A_CRASH} fails"
+            raise Violation("still-usable-after-the-fault", f"{said}: {error!r}") from error
         return view
 
     def _require_whole(self, directory: Path) -> None:

@@ -34,11 +34,11 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.finding.shrink import shown, what_suffices, without_faults
+from tornpage.scenarios.execution.finding.shrink import shown, what_suffices
 from tornpage.scenarios.execution.interleave.sessions import shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import takes_no_locks
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.execution.trial import OPEN, Trial, may_be_full
+from tornpage.scenarios.execution.trial import OPEN, Trial
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
 from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.judging.checks import Violation
@@ -56,6 +56,7 @@ from tornpage.scenarios.model.target import (
 from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.fuzz.checkpoint import Checkpoint, Range
+from tornpage.scenarios.search.fuzz.full import NOTE, is_full_anyway, may_be_full
 from tornpage.scenarios.search.fuzz.possible import ENOUGH_STOPS, possible_rules, was_stopped
 from tornpage.scenarios.search.fuzz.shared_examples import shared_examples
 from tornpage.scenarios.search.fuzz.state_machine import (
@@ -75,9 +76,6 @@ STEPS_AN_ACTION: Final = 300
 # The number of extra scenarios if a condition never had an effect.
 _MORE_BATCHES: Final = 10
 _THE_ONE: Final = "all"
-_FULL: Final = (
-    "after some calls the store refuses the heartbeat without any fault, too (it may be full): not judged there"
-)
 # So many actions of a machine have their turn in a batch.
 _FOCUSED: Final = 4
 _OUTCOMES: Final = {"done": "acknowledged", "refused": "refused", "raised": "failed"}
@@ -324,7 +322,12 @@ class Fuzz(Search):
             self._batch.cells[name] = {" ".join(cell): many for cell, many in sorted(machine_run.answers.items())}
             self._batch.add(name, machine_run.totals, machine_run.rules, acknowledged, machine_run.shapes)
             self._batch.trace = digest.hexdigest()
-        failed = [one for one in machine_run.set_aside.values() if not self._is_full_anyway(*one)]
+        failed = []
+        for scenario, one in machine_run.set_aside.values():
+            if may_be_full(one) and is_full_anyway(scenario, self.target, self.directory / "full"):
+                self.note(NOTE)
+            else:
+                failed.append((scenario, one))
         if violation is not None:
             failed.append((machine_run.failed[-1], violation))
         self._batch.add(name, Counter(findings=len(failed)), Counter(), Counter(), set())
@@ -335,16 +338,6 @@ class Fuzz(Search):
         if may_be_full(violation):
             return str(scenario)
         return self._kind_of_minor(Finding.of(violation, _by_its_last_condition(scenario), self.name))
-
-    def _is_full_anyway(self, scenario: Scenario, violation: Violation) -> bool:
-        """Whether the store refuses the heartbeat after the same calls without any fault, too: it may be full."""
-        if not may_be_full(violation):
-            return False
-        without, _ = play(without_faults(scenario), self.target, self.directory / "without")
-        if without is None or not may_be_full(without):
-            return False
-        self.note(_FULL)
-        return True
 
     def _kind_of_minor(self, finding: Finding) -> Hashable:
         """The kind of a finding that must not keep fuzz from others, or None.
