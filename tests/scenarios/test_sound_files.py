@@ -13,7 +13,7 @@ from tornpage.scenarios.execution.generic_checks.sound_files import SoundFiles, 
 from tornpage.scenarios.execution.snapshots import Holder
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.target import Action, Configuration
+from tornpage.scenarios.model.target import Action, Configuration, Target
 
 WAL, DELETE = Configuration("wal", "FULL"), Configuration("delete", "FULL")
 
@@ -24,9 +24,9 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
     made: list[sqlite3.Connection] = []
     require_integrity = reopen.require_integrity
 
-    def counted(connection: sqlite3.Connection) -> None:
+    def counted(connection: sqlite3.Connection, target: Target) -> None:
         made.append(connection)
-        require_integrity(connection)
+        require_integrity(connection, target)
 
     monkeypatch.setattr(reopen, "require_integrity", counted)
     monkeypatch.setattr("tornpage.scenarios.execution.fresh_reader._SOUND", SoundFiles())
