@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.simple_target import SimpleTarget
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.search.fuzz.full import is_full_anyway
+from tornpage.scenarios.search.fuzz.search import Fuzz
 from tornpage.scenarios.search.recorder import Recorder
 
 
@@ -42,6 +44,13 @@ class Raises(Log):
         if not super().add(text):
             raise QueueFullError("four lines are there")
         return True
+
+
+class Taken(Raises):
+    """Lines can be taken away; where that fails there is no room, as there is without the fault."""
+
+    def take(self) -> None:
+        self.db.execute("DELETE FROM line WHERE id = (SELECT min(id) FROM line)")
 
 
 class Stuck(Log):
@@ -124,3 +133,23 @@ def test_what_a_crash_has_left_makes_no_store_full(home: Path) -> None:
     assert is_full_anyway(filled, target, home)
     target.kind = Marked
     assert not is_full_anyway(filled, target, home)
+
+
+class TakenTarget(LogTarget):
+    """Lines are added and taken away."""
+
+    kind = Taken
+    calls = (*LogTarget.calls, Action("take", {}))
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_store_that_is_full_since_a_fault_has_kept_a_line_is_not_accused(home: Path) -> None:
+    target, recorder = TakenTarget(), Recorder()
+    add, take = Call(target.calls[0]), Call(target.calls[-1])
+    steps = (Restart(), add, add, add, add, Arm("write@1=FULL"), take, Clear())
+    scenario = Scenario(target.name, target.configurations[0], steps)
+    violation, _ = play(scenario, target, home / "played")
+    assert violation is not None
+    assert not is_full_anyway(scenario, target, home / "full")
+    assert Fuzz(target, recorder, home)._found(scenario, violation) is None
+    assert recorder.findings == []

@@ -330,8 +330,9 @@ class Fuzz(Search):
                 failed.append((scenario, one))
         if violation is not None:
             failed.append((machine_run.failed[-1], violation))
-        self._batch.add(name, Counter(findings=len(failed)), Counter(), Counter(), set())
-        return [self._found(*one) for one in failed]
+        findings = [found for one in failed if (found := self._found(*one)) is not None]
+        self._batch.add(name, Counter(findings=len(findings)), Counter(), Counter(), set())
+        return findings
 
     def _kind_to_set_aside(self, violation: Violation, scenario: Scenario) -> Hashable:
         """The kind of a violation that ends its scenario and not the batch, or None."""
@@ -406,9 +407,13 @@ class Fuzz(Search):
             return again
         return None
 
-    def _found(self, scenario: Scenario, violation: Violation) -> Finding:
+    def _found(self, scenario: Scenario, violation: Violation) -> Finding | None:
+        """Shrink and record a finding; None if the shortest scenario needs no fault, and just fills the store."""
         is_over = self.recorder.shrinking()
         short = shown(scenario, violation, self.target, self.directory / "minimise", is_over=is_over)
+        if may_be_full(short.violation) and is_full_anyway(short.scenario, self.target, self.directory / "full"):
+            self.note(NOTE)
+            return None
         note = short.note or what_suffices(short.scenario)
         finding = Finding.of(short.violation, short.scenario, self.name, note, shows_again=short.again)
         # Every batch may meet an accepted finding; it is reported once.
