@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.simple_target import SimpleTarget
@@ -22,7 +23,7 @@ class QueueFullError(Exception):
 
 
 class Log:
-    """At most four lines; one more is refused: the caller is told so by False."""
+    """At most four lines; for one more the call returns False, and nothing changes."""
 
     most = 4
 
@@ -153,3 +154,15 @@ def test_a_store_that_is_full_since_a_fault_has_kept_a_line_is_not_accused(home:
     assert not is_full_anyway(scenario, target, home / "full")
     assert Fuzz(target, recorder, home)._found(scenario, violation) is None
     assert recorder.findings == []
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_full_store_does_not_take_the_place_of_another_finding(home: Path) -> None:
+    target, recorder, add = LogTarget(), Recorder(), Call(LogTarget.calls[0])
+    target.kind = Raises
+    scenario = Scenario(target.name, target.configurations[0], (add, add, add, add, Arm("write@1=FULL"), add, Clear()))
+    other = Violation("still-usable-after-the-fault", "a fresh reader fails: 'database is locked'")
+    found = Fuzz(target, recorder, home)._found(scenario, other)
+    assert found is not None
+    assert found.message.startswith("a fresh reader fails")
+    assert [one.finding for one in recorder.findings] == [found]

@@ -34,7 +34,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
-from tornpage.scenarios.execution.finding.shrink import shown, what_suffices
+from tornpage.scenarios.execution.finding.shrink import Shown, shown, what_suffices
 from tornpage.scenarios.execution.interleave.sessions import shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import takes_no_locks
 from tornpage.scenarios.execution.snapshots import place
@@ -280,6 +280,7 @@ class Fuzz(Search):
             if done.error is not None:
                 raise done.error
             self._goes_wrong = done.ends
+            self.total.seen.update(done.seen)
             self.checkpoint.take(done.more)
             self.checkpoint.seconds += done.seconds
 
@@ -413,7 +414,11 @@ class Fuzz(Search):
         short = shown(scenario, violation, self.target, self.directory / "minimise", is_over=is_over)
         if may_be_full(short.violation) and is_full_anyway(short.scenario, self.target, self.directory / "full"):
             self.note(NOTE)
-            return None
+            if may_be_full(violation):
+                return None
+            # A full store must not take the place of what the faults have caused.
+            again, _ = play(scenario, self.target, self.directory / "again")
+            short = Shown(scenario, violation, again is not None and again.code == violation.code)
         note = short.note or what_suffices(short.scenario)
         finding = Finding.of(short.violation, short.scenario, self.name, note, shows_again=short.again)
         # Every batch may meet an accepted finding; it is reported once.
