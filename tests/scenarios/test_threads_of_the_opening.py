@@ -3,7 +3,9 @@
 import contextlib
 import queue
 import sqlite3
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,25 @@ from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.scenario import Call, Scenario
 
 DELETE = Configuration("delete", "FULL")
+MOST_ROUNDS = 300_000
+
+
+@pytest.fixture(autouse=True)
+def threads_take_quick_turns() -> Iterator[None]:
+    """Else a thread that works keeps the other one from making a store meanwhile."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 class Lines:
-    """Its thread owns the connection, and works for a while before it opens it."""
+    """Its thread owns the connection, and works until another store is made, or for a while, before it opens it."""
+
+    made = 0
 
     def __init__(self, path: Path) -> None:
+        Lines.made += 1
         self.jobs: queue.Queue[Any] = queue.Queue()
         with contextlib.closing(sqlite3.connect(path)) as db:
             db.execute("CREATE TABLE IF NOT EXISTS line (text TEXT PRIMARY KEY)")
@@ -27,7 +42,10 @@ class Lines:
         self.thread.start()
 
     def run(self, path: Path) -> None:
-        sum(range(1_000_000))
+        ours = Lines.made
+        for _ in range(MOST_ROUNDS):
+            if Lines.made > ours:
+                break
         db = sqlite3.connect(path, isolation_level=None)
         while (job := self.jobs.get()) is not None:
             text, done = job
