@@ -220,20 +220,20 @@ class TaskRegistry(TaskReader):
         meanwhile, that end stays. Raises `StoreError` (`Unreadable` if its row can't be read), and `UsageError` for an
         invalid id; a refusal is in the result.
         """
-        task = self._readable(task_id)
+        task = self.get(task_id)
         if task is None:
             return CancelResult(found=False, cancelled=False, reason="there is no such task")
         if task.status in TERMINAL:
             return _not_cancelled(f"it is already {task.status}", task)
         refusal = self._ask_to_stop(task)
         if refusal is not None:
-            return _not_cancelled(refusal, self._readable(task_id))
+            return _not_cancelled(refusal, self.get(task_id))
         try:
             return CancelResult(found=True, cancelled=True, task=self.finish(task_id, Status.CANCELLED))
         except NotFound:  # no fault: it takes another process that deletes the task just now.
             return CancelResult(found=False, cancelled=False, reason="it was deleted meanwhile")
         except IllegalTransition:  # no fault: it takes another process that ends the task just now.
-            now = self._readable(task_id)
+            now = self.get(task_id)
             ended = now.status if now is not None else "deleted"
             return _not_cancelled(f"it became {ended} meanwhile", now)
 

@@ -1,9 +1,9 @@
 """The reading half of the task API.
 
 All reads come from memory, which is reloaded first if another connection has committed; only `list_fresh_for_owner`
-reads the rows themselves. Lists are sorted by creation, newest first, and ties by insertion, newest first. All methods
-raise `StoreError` if memory is in doubt and could not be reloaded, and `UsageError` for an id or a key that is not text
-or not valid Unicode.
+reads the rows themselves. Lists are sorted by creation, newest first, and ties by insertion, newest first, and skip
+rows that can't be read. All methods raise `StoreError` if memory is in doubt and could not be reloaded, and
+`UsageError` for an id or a key that is not text or not valid Unicode.
 """
 
 import builtins
@@ -14,7 +14,7 @@ import msgspec
 from tornpage.ledger import rules
 from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.cache.memory import readable
-from tornpage.ledger.disk.rows import TASKS, Quarantined
+from tornpage.ledger.disk.rows import DELIVERIES, TASKS, Quarantined
 from tornpage.ledger.records import DeliveryState, Runtime, Status, Task
 from tornpage.ledger.rules.values import checked_id, given_text, json_value, member, trimmed
 
@@ -30,12 +30,6 @@ class TaskReader(RegistryEngine):
     """Tasks, by id, run, owner, flow and session."""
 
     def get(self, task_id: str) -> Task | None:
-        """The task with this id, or None."""
-        checked_id("task_id", task_id)
-        with self._lock:
-            return self._current().tasks.get(task_id)
-
-    def _readable(self, task_id: str) -> Task | None:
         """The task with this id, or None. Raises `Unreadable` if its row can't be read."""
         checked_id("task_id", task_id)
         with self._lock:
@@ -43,10 +37,15 @@ class TaskReader(RegistryEngine):
             return readable(view, view.tasks, TASKS.name, task_id)
 
     def get_delivery(self, task_id: str) -> DeliveryState | None:
-        """The delivery state of a task, or None; its origin is a copy."""
+        """The delivery state of a task, or None; its origin is a copy.
+
+        Raises `Unreadable` if its row, or the task's, can't be read.
+        """
         checked_id("task_id", task_id)
         with self._lock:
-            state = self._current().deliveries.get(task_id)
+            view = self._current()
+            readable(view, view.tasks, TASKS.name, task_id)
+            state = readable(view, view.deliveries, DELIVERIES.name, task_id)
         return callers_own(state) if state is not None else None
 
     def list(self, *, runtime: Runtime | str | None = None, status: Status | str | None = None) -> builtins.list[Task]:
@@ -100,16 +99,14 @@ class TaskReader(RegistryEngine):
     def find(self, token: str) -> Task | None:
         """The task that a token identifies: a task id, else a run id, else a related session's newest task.
 
-        None for the id of a task that can't be read, whatever else it is.
+        Raises `Unreadable` for the id of a task that can't be read, whatever else it is.
         """
-        wanted = trimmed("token", token)
+        given_text("token", token)
         with self._lock:
             memory = self._current()
-            if any((one.table, one.key) == (TASKS.name, wanted) for one in memory.quarantined):
-                return None
             return rules.find_by_token(
                 token,
-                memory.tasks.get,
+                lambda task_id: readable(memory, memory.tasks, TASKS.name, task_id),
                 lambda run: memory.in_order(memory.indexes.by_run(run)),
                 lambda session: memory.in_order(memory.indexes.by_session(session)),
             )

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import click
 
 from tornpage.ledger.command.output import print_json, print_record, print_tasks
-from tornpage.ledger.disk.rows import TASKS, Unreadable
 from tornpage.ledger.errors import NotFound
 from tornpage.ledger.ledger import Ledger
 from tornpage.ledger.records import TERMINAL, NotifyPolicy, Runtime, ScopeKind, Status, Task
@@ -33,8 +32,6 @@ def tasks_group() -> None:
 
 def _resolve(ledger: Ledger, token: str) -> Task:
     task = ledger.tasks.find(token)
-    if task is None and any((one.table, one.key) == (TASKS.name, token.strip()) for one in ledger.tasks.quarantined()):
-        raise Unreadable(f"task {token!r} can't be read; `ledger tasks list` says why")
     if task is None:
         raise NotFound(f"no task, run or session is called {token!r}; `ledger tasks list` shows what there is")
     return task

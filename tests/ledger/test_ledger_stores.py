@@ -23,6 +23,7 @@ from tornpage.ledger import (
     StoreSchemaNewer,
     StoreUnavailable,
 )
+from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.rules import NewTask, new_task
 from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
 from tornpage.ledger.stores.store import OPTIONAL_METHODS, offers
@@ -159,7 +160,8 @@ def test_the_delivery_state_of_an_unreadable_task_stays_in_the_json_file_with_it
     document["tasks"][0]["status"] = "a newer one"
     path.write_text(json.dumps(document))
     with Ledger.open(store=JsonSnapshotStore(path)) as ledger:
-        assert ledger.tasks.get_delivery("a") is None
+        with pytest.raises(Unreadable):
+            ledger.tasks.get_delivery("a")
         ledger.tasks.create(runtime="cli", task="another", owner_key="owner")
     document = json.loads(path.read_text())
     assert sorted(one["task_id"] for one in document["deliveries"]) == ["a", "b"]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tornpage.ledger import Ledger
+from tornpage.ledger.disk.rows import Unreadable
 from tornpage.scenarios.model.target import Action, View
 from tornpage.scenarios.targets.reference import model
 from tornpage.scenarios.targets.reference.compared.differing import accuse, as_data
@@ -24,9 +25,15 @@ def check_looks(ledger: Ledger, view: View, now_ms: int) -> None:
     """Compare the ledger's answer to each kind of query with the model. Raises `Violation`."""
     state, world = model.State.of(view), model.World(now_ms)
     for name, args in _questions(state):
-        wanted = model.step(world, state, name, args).answer
         part, _, method = name.partition(".")
-        found = as_data(getattr(getattr(ledger, part), method)(**args))
+        try:
+            wanted = model.step(world, state, name, args).answer
+        except model.Refusal as refusal:
+            wanted = refusal.error
+        try:
+            found = as_data(getattr(getattr(ledger, part), method)(**args))
+        except Unreadable as error:
+            found = type(error).__name__
         if found != wanted:
             accuse(str(Action(name, args)), wanted, found)
 

@@ -51,13 +51,17 @@ def _with(state: State, *names: str, value: str | None) -> list[Row]:
 
 
 def tasks_get(_world: World, state: State, task_id: Any) -> Any:
-    """A task by its id."""
-    return state.task.get(an_id(task_id))
+    """A task by its id; refused where its row can't be read."""
+    if an_id(task_id) in state.unreadable.get("tasks", ()):
+        raise Refusal("Unreadable")
+    return state.task.get(task_id)
 
 
 def tasks_get_delivery(_world: World, state: State, task_id: Any) -> Any:
-    """The delivery state of a task's notification."""
-    return state.delivery.get(an_id(task_id))
+    """The delivery state of a task's notification; refused where its row, or the task's, can't be read."""
+    if any(an_id(task_id) in state.unreadable.get(table, ()) for table in ("tasks", "task_delivery_state")):
+        raise Refusal("Unreadable")
+    return state.delivery.get(task_id)
 
 
 def tasks_list(_world: World, state: State, *, runtime: Any = None, status: Any = None) -> Any:
@@ -99,7 +103,7 @@ def tasks_find(_world: World, state: State, token: Any) -> Any:
         return state.task[wanted]
     if wanted in state.unreadable.get("tasks", ()):
         # Not in the specification: it is that task's id, so it means no other one.
-        return None
+        raise Refusal("Unreadable")
     of_this_run = [task for task in state.task.values() if key_of(task["run_id"]) == wanted]
     found = oldest_first(of_this_run) or _with(state, "owner_key", "child_session_key", value=wanted)
     return found[0] if found else None
