@@ -9,7 +9,8 @@ An observer is any object with one or more of these methods; it is notified only
 Records are frozen and sequences are tuples, so an observer can't change the ledger's memory. Observers are notified of
 events in the order in which they were announced, even if an observer calls the ledger and so causes the next event
 during a notification. If an observer raises, its traceback is logged on the logger ``ledger.observers``, and the other
-observers still run: the change is committed already.
+observers still run: the change is committed already. An observer that was removed is notified of nothing more, also not
+of what was pending by then.
 
 The registry calls this module with its lock held, and only after the commit.
 """
@@ -63,14 +64,14 @@ class Observers:
                     f"an observer needs at least one of the methods {', '.join(_EVENTS)}, {observer!r} has none"
                 )
         self._observers = chosen
+        kept = set(map(id, chosen))
+        self._waiting = deque(one for one in self._waiting if id(one[0].observer) in kept)
 
     def restored(self, build: Callable[[], Iterable[Task]]) -> None:
         """Announce a restore; `build` makes the tasks, and is called only if an observer has this method."""
         listeners = self._listeners("restored")
-        if not listeners:
-            return
         try:
-            tasks = tuple(build())
+            tasks = tuple(build()) if listeners else ()
         except Exception:  # no fault: a list is built from memory.
             _logger.exception("the tasks for the event restored could not be built; no observer is notified")
             return
@@ -93,8 +94,8 @@ class Observers:
         return _NOTHING_TO_TELL if self._is_idle() else self._together()
 
     def _is_idle(self) -> bool:
-        """Whether there is no observer and no pending notification."""
-        return not self._observers and not self._waiting
+        """Whether there is no observer, and so no pending notification."""
+        return not self._observers
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:

@@ -135,6 +135,19 @@ def test_an_interrupt_gets_out_and_what_waits_is_told_with_the_next_event():
     assert listener.heard == [("upserted", TASK, None), ("deleted", "task-1", TASK)]
 
 
+def test_an_observer_that_was_removed_hears_nothing_more_also_not_what_waits():
+    removed, kept = Listener(), Listener()
+    observers = Observers([Broken(KeyboardInterrupt()), removed, kept])
+    with pytest.raises(KeyboardInterrupt):
+        observers.upserted(TASK, None)
+    with pytest.raises(UsageError):
+        observers.configure([object()])
+    observers.configure([kept])
+    observers.deleted("task-1", TASK)
+    assert removed.heard == []
+    assert kept.heard == [("upserted", TASK, None), ("deleted", "task-1", TASK)]
+
+
 def test_events_stay_in_order_where_an_observer_causes_the_next_one():
     class Deletes:
         def upserted(self, task, previous):

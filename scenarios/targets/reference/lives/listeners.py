@@ -35,6 +35,21 @@ class _Exit(BaseException):
     """What ends a process, as Ctrl-C does."""
 
 
+class _Ears(dict[str, "_Listener"]):
+    """The observers by their names, so that one may stay when others come; they share what they have heard."""
+
+    def __init__(self, heard: list[Any]) -> None:
+        super().__init__()
+        self.heard = heard
+
+    def __missing__(self, name: str) -> "_Listener":
+        return self.setdefault(name, _Listener(name, self.heard))
+
+    def of(self, names: Any) -> Any:
+        """The observers of these names; any other value as it is."""
+        return [self[name] for name in names] if isinstance(names, list) else names
+
+
 class _Listener:
     """Records its notifications; `name` describes its behaviour."""
 
@@ -78,15 +93,16 @@ def life_of_observers(
     heard: list[Any] = []
     answers: list[Any] = []
     names: list[str] = []
-    (_, ears), *others = calls
+    ears = _Ears(heard)
+    (_, first), *others = calls
     place: dict[str, Any] = {"state_dir": ":memory:"} if kind is None else {"store": store_of(kind, home)}
-    opened = Ledger.open(**place, clock=clock, new_id=lambda: names[-1], observers=_listeners(ears, heard))
+    opened = Ledger.open(**place, clock=clock, new_id=lambda: names[-1], observers=ears.of(first))
     with contextlib.closing(opened) as ledger:
         answers.append([None, list(heard)])
         for name, argument in others:
             heard.clear()
             try:
-                _make(ledger, name, argument, names, heard)
+                _make(ledger, name, argument, names, ears)
                 answers.append([None, list(heard)])
             except LedgerError as error:
                 answers.append([type(error).__name__, []])
@@ -114,7 +130,7 @@ def life_of_a_follower(
         for number, (name, argument) in enumerate(calls):
             store.fails, error = fails.get(str(number)), None
             try:
-                _make(ledger, name, argument, names, [])
+                _make(ledger, name, argument, names, _Ears([]))
             except LedgerError as failure:
                 error = type(failure).__name__
             store.back()
@@ -128,16 +144,12 @@ def _progress(follower: Mirror) -> dict[str, str | None]:
     return {task.task_id: task.progress_summary for task in follower.tasks.values()}
 
 
-def _listeners(names: Any, heard: list[Any]) -> Any:
-    return [_Listener(name, heard) for name in names] if isinstance(names, list) else names
-
-
-def _make(ledger: Ledger, name: str, argument: Any, names: list[str], heard: list[Any]) -> None:
+def _make(ledger: Ledger, name: str, argument: Any, names: list[str], ears: _Ears) -> None:
     tasks = ledger.tasks
     if name == "observe":
-        tasks.observe(*_listeners(argument, heard))
+        tasks.observe(*ears.of(argument))
     elif name == "configure":
-        given = _listeners(argument, heard)
+        given = ears.of(argument)
         # Any iterable is allowed, also one that can be read only once.
         given = iter(given) if isinstance(given, list) else given
         tasks.configure_observers(*([] if argument == "left out" else [given]))
@@ -148,7 +160,7 @@ def _make(ledger: Ledger, name: str, argument: Any, names: list[str], heard: lis
     elif name == "batch":
         with ledger.batch():
             for inner, one in argument:
-                _make(ledger, inner, one, names, heard)
+                _make(ledger, inner, one, names, ears)
     elif tasks.get(argument) is None:
         names.append(argument)
         tasks.create(runtime="cli", owner_key="me", task="work")

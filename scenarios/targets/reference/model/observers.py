@@ -46,7 +46,9 @@ def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], kind:
         except Refusal as refusal:
             answers.append([refusal.error, []])
             continue
-        if not heard:
+        # Not in the specification: an observer that was removed is notified of nothing more.
+        owed = [event for event in owed if event[0] in listening]
+        if name in ("observe", "configure"):
             answers.append([None, []])
             continue
         # Not in the specification: what ends the process gets through, and the rest is made up for with the next event.

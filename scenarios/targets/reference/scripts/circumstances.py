@@ -273,6 +273,16 @@ def observers() -> Iterator[Action]:
     once: list[Any] = [["create", "c"], ["observe", ["all"]], ["create", "d"], ["delete", "c"], ["create", "d"]]
     for ears in (["exits"], ["all", "exits"], ["exits", "fails"]):
         yield call("observers.life", calls=[["open", []], ["observe", ears], *once])
+    # One of them ends the process before the others were notified; by the next event some are no observers any more.
+    for ears in (["exits", "all"], ["exits", "fails", "only deleted", "only upserted"]):
+        for then in (
+            ["observe", []], ["configure", None], ["configure", "left out"], ["configure", ["deaf"]],
+            ["observe", ["all"]], ["configure", ["only upserted", "no deleted"]], ["observe", ["exits", *ears[1:]]],
+        ):  # fmt: skip
+            for after in (["delete", "c"], ["restore", None], ["batch", [["create", "c"], ["create", "e"]]]):
+                yield call("observers.life", calls=[
+                    ["open", []], ["create", "c"], ["observe", ears], ["create", "d"], then, after, ["create", "e"],
+                ])  # fmt: skip
 
 
 def followers() -> Iterator[Action]:
