@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from tornpage.ledger.clock import Clock
-from tornpage.ledger.disk.rows import Unreadable
+from tornpage.ledger.disk.rows import Quarantined, Unreadable
 from tornpage.ledger.errors import NotFound, StoreError, UsageError
 from tornpage.ledger.outbox import rules
 from tornpage.ledger.outbox.messages import MESSAGES, WAITING, Envelope, Message, Waiting
@@ -100,13 +100,18 @@ class RecoveringQueue(MessageQueue):
             checked_worker_id(worker_id)
         budget = _Budget(self._clock, rules.duration_ms("budget_ms", budget_ms, zero_allowed=True))
         limit = optional_time_ms("cutoff", cutoff)
-        expired = self._expire_old(rules.duration_ms("max_age_ms", max_age_ms))
-        waiting, unreadable = self._waiting()
+        expired, too_old = self._expire_old(rules.duration_ms("max_age_ms", max_age_ms))
+        found, quarantined = self._waiting()
+        for one in (*quarantined, *too_old):
+            log.warning("[outbox] message %s can't be read and is left alone: %s", one.key, one.reason)
+        # Each is reported and counted once.
+        left = {one.key for one in too_old}
+        waiting = [one for one in found if one.id not in left]
         in_scope = [one for one in waiting if limit is None or one.queued_at < limit]
         due = self._select_due(in_scope)
         counts = {
             "expired": expired,
-            "unreadable": unreadable,
+            "unreadable": len(quarantined) + len(left),
             "skipped_cutoff": len(waiting) - len(in_scope),
             "deferred": len(in_scope) - len(due),
         }
@@ -121,12 +126,10 @@ class RecoveringQueue(MessageQueue):
             if self._database.active is not None:
                 raise UsageError(f"{doing} can't be called inside a batch: it has to commit as it goes")
 
-    def _waiting(self) -> tuple[list[Waiting], int]:
-        """The pending messages in the order in which they were queued, and the number of unreadable rows."""
+    def _waiting(self) -> tuple[list[Waiting], list[Quarantined]]:
+        """The pending messages in the order in which they were queued, and the rows that can't be read."""
         rows, quarantined = WAITING.decode_all(self._database.select(WAITING, PENDING_SQL))
-        for one in quarantined:
-            log.warning("[outbox] message %s can't be read and is left alone: %s", one.key, one.reason)
-        return sorted(rows, key=lambda one: one.queued_at), len(quarantined)
+        return sorted(rows, key=lambda one: one.queued_at), quarantined
 
     def _select_due(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         """The due messages; a message that isn't due doesn't hold back later ones."""
@@ -135,12 +138,16 @@ class RecoveringQueue(MessageQueue):
 
     # Expiring
 
-    def _expire_old(self, max_age_ms: float) -> int:
-        """Expire messages that are too old and not being sent, in one transaction; returns how many."""
+    def _expire_old(self, max_age_ms: float) -> tuple[int, list[Quarantined]]:
+        """Expire messages that are too old and not being sent, in one transaction.
+
+        Returns how many, and those that can't be read.
+        """
         now = self._now()
         old = [one for one in self._waiting()[0] if self._is_too_old(one, now, max_age_ms)]
+        quarantined: list[Quarantined] = []
         if not old:
-            return 0
+            return 0, quarantined
         with self._database.transaction() as transaction:
             rows = [(one.id, transaction.read(MESSAGES, one.id)) for one in old]
             count = 0
@@ -152,10 +159,10 @@ class RecoveringQueue(MessageQueue):
                         transaction, row, lambda message: self._expire(message, now, max_age_ms), self._why_not_expire
                     )
                 except Unreadable as error:  # no fault: no search damages a row.
-                    log.warning("[outbox] message %s can't be expired: %s", message_id, error)
+                    quarantined.append(Quarantined(MESSAGES.name, message_id, str(error)))
                     continue
                 count += result.changed
-        return count
+        return count, quarantined
 
     def _is_too_old(self, message: Waiting, now: int, max_age_ms: float) -> bool:
         return rules.age_ms(message, now) > max_age_ms

@@ -456,7 +456,7 @@ def test_a_commit_that_raised_but_happened_is_a_success(bench, opened, prepared,
     assert disk(bench) != before
 
 
-def test_a_row_that_cannot_be_read_is_reported_and_the_others_work(bench, opened, time):
+def test_a_row_that_cannot_be_read_is_reported_once_and_the_others_work(bench, opened, time, caplog):
     outbox = opened.outbox
     bad, good = queued(outbox), queued(outbox)
     connection = opened.database.connection
@@ -472,7 +472,14 @@ def test_a_row_that_cannot_be_read_is_reported_and_the_others_work(bench, opened
     done = outbox.recover(lambda _: None)
     assert (done.recovered, done.unreadable) == (1, 1)
     time.now += HOUR
-    assert outbox.recover(lambda _: None).expired == 0
+    caplog.clear()
+    done = outbox.recover(lambda _: None)
+    assert (done.expired, done.unreadable) == (0, 1)
+    assert [bad.id in one.getMessage() for one in caplog.records] == [True]
+    connection.execute("UPDATE message_outbox SET queued_at = 'soon' WHERE id = ?", (bad.id,))
+    caplog.clear()
+    assert outbox.recover(lambda _: None).unreadable == 1
+    assert [bad.id in one.getMessage() for one in caplog.records] == [True]
 
 
 def test_the_schema_knows_every_status_and_the_records_every_column(bench, opened):

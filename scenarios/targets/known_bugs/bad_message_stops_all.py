@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tornpage.ledger.disk.rows import Quarantined
 from tornpage.ledger.outbox import Outbox
 from tornpage.ledger.outbox.messages import MESSAGES, WAITING, Waiting
 from tornpage.ledger.outbox.queue import PENDING_SQL
@@ -12,11 +13,11 @@ from tornpage.scenarios.targets.known_bugs.build import DELIVER, ENQUEUE, KnownB
 class _ReadsAll(Outbox):
     """Reads each waiting row, and gives up at the first that it can't read."""
 
-    def _waiting(self) -> tuple[list[Waiting], int]:
+    def _waiting(self) -> tuple[list[Waiting], list[Quarantined]]:
         for row in self._database.select(MESSAGES, PENDING_SQL):
             MESSAGES.decode(row)
         found: Sequence[Waiting] = [WAITING.decode(row) for row in self._database.select(WAITING, PENDING_SQL)]
-        return sorted(found, key=lambda one: one.queued_at), 0
+        return sorted(found, key=lambda one: one.queued_at), []
 
 
 BUG = KnownBug(

@@ -30,7 +30,7 @@ from tornpage.ledger.disk.rows import Unreadable
 from tornpage.ledger.outbox.legacy import CHANGED, UNREADABLE
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Refused, View
-from tornpage.scenarios.targets.reference.compared.told import Told, recovery_lines
+from tornpage.scenarios.targets.reference.compared.told import Told, pass_lines, recovery_lines
 from tornpage.scenarios.targets.reference.environment import (
     Grumbler,
     Mirror,
@@ -263,7 +263,8 @@ class OwnSession:
             self._at_reading = (1, lambda: self._let_time_pass(looks_ms))
         how = {"worker_id": f"pass-{self._environment.now_ms}", **how}
         try:
-            return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, **how)
+            with pass_lines(self.told):
+                return self.ledger.outbox.recover(self._receiver.deliver, cutoff=cutoff, **how)
         except ReceiverExits:
             return "it ended"
 

@@ -1,4 +1,4 @@
-"""What one call of a session has said: its answer, the notifications of observers, the lines of recovery's log."""
+"""What one call of a session has said: its answer, the notifications of observers, the lines of a recovery's log."""
 
 import logging
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 _RECOVERY_LOG: Final = logging.getLogger("ledger.recovery")
+_OUTBOX_LOG: Final = logging.getLogger("ledger.outbox")
 
 Event = tuple[str, str, Any, Any]
 
@@ -16,7 +17,7 @@ class Told(msgspec.Struct):
     """The result of one call of a session, and its circumstances.
 
     `answer` is its return value as data; `error` the name of the ledger's error that refused it, `reason` its text;
-    `heard` the notifications of observers; `lines` those of recovery's log, and `doubts` those that report an unknown
+    `heard` the notifications of observers; `lines` those of a recovery's log, and `doubts` those that report an unknown
     result; `sent` the receiver's messages. `circumstances` are fields of the model's `World`; `readings` the times at
     which it read the clock; `is_overtaken` whether another process's call was made in the middle of it.
     """
@@ -42,7 +43,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Files of dead workers that stay for now are housekeeping.
-        if (line := record.getMessage()).startswith("[recovery] run "):
+        if (line := record.getMessage()).startswith(("[recovery] run ", "[outbox] message ")):
             self.told.lines.append(line)
         elif line.startswith("[recovery] it is unknown whether"):
             self.told.doubts.append(line)
@@ -57,7 +58,23 @@ def recovery_lines(told: Told) -> Iterator[None]:
     if any(isinstance(one, _Lines) and one.told is told for one in _RECOVERY_LOG.handlers):
         yield
         return
-    handler, log = _Lines(told), _RECOVERY_LOG
+    with _noted(_RECOVERY_LOG, told):
+        yield
+
+
+@contextmanager
+def pass_lines(told: Told) -> Iterator[None]:
+    """Add each line of a pass over the outbox about a message to `told`, in the order of their texts."""
+    try:
+        with _noted(_OUTBOX_LOG, told):
+            yield
+    finally:
+        told.lines.sort()
+
+
+@contextmanager
+def _noted(log: logging.Logger, told: Told) -> Iterator[None]:
+    handler = _Lines(told)
     level, goes_up = log.level, log.propagate
     if not log.isEnabledFor(logging.WARNING):
         log.propagate = False

@@ -222,8 +222,8 @@ def recover(
     """§5, recover: expire what is too old, then due rows by queued_at; one that isn't due never stops the pass.
 
     The clock advances while a receiver works, and by `looks_ms` when the pass has just begun; beyond the budget the
-    rest stays unchanged. A clock that jumps back uses none of it. All unreadable rows are counted, so a script damages
-    only rows that are due.
+    rest stays unchanged. A clock that jumps back uses none of it. All unreadable rows are counted, and each has one
+    line in the log, so a script damages only rows that are due.
     """
     if worker_id is not None:
         a_worker_id(worker_id)
@@ -239,7 +239,9 @@ def recover(
     due = [one for one in in_scope if _is_due(one, world.now_ms)]
     counts["skipped_cutoff"] = len(waiting) - len(in_scope)
     counts["deferred"] = len(in_scope) - len(due)
-    counts["unreadable"] = len(state.unreadable.get("message_outbox", ()))
+    unreadable = sorted(state.unreadable.get("message_outbox", ()))
+    counts["unreadable"] = len(unreadable)
+    lines = tuple(Text(f"[outbox] message {name} ") for name in unreadable)
     sent: list[Row] = []
     spent_ms = max(0, looks_ms)
     for position, message in enumerate(due):
@@ -255,12 +257,13 @@ def recover(
             at_ms, row = _sent(world, message, sent)
             if row["leased_by"] is None and row["status"] in PENDING and _is_exit(row):
                 # §5: the rest stays as it was, no attempt counted; the message is free again.
-                return Outcome(state.put("message", message["id"], row), "it ended", sent=tuple(sent))
+                done = state.put("message", message["id"], row)
+                return Outcome(done, "it ended", lines=lines, sent=tuple(sent))
             spent_ms += max(0, at_ms - world.now_ms)
             world = replace(world, now_ms=at_ms)
             counts["recovered" if row["status"] == "delivered" else "failed"] += 1
             state = state.put("message", message["id"], row)
-    return Outcome(state, counts, sent=tuple(sent))
+    return Outcome(state, counts, lines=lines, sent=tuple(sent))
 
 
 def _expire(world: World, state: State, oldest_ms: float, counts: dict[str, int]) -> State:

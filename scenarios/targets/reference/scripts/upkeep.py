@@ -1,6 +1,7 @@
 """Scripts of the audit and the upkeep: each finding and each step, to the millisecond."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Final
 
 from tornpage.scenarios.model.target import Action
@@ -105,6 +106,18 @@ def overtaken_maintenance() -> Iterator[Action]:
         yield create(f"v{number}", status="lost")
         yield create(f"w{number}", status="lost")
         spoils = {"table": "tasks", "key": f"v{number}", "column": column, "value": value}
+        spoiled = {"name": "spoiled_row", "args": spoils}
+        yield Action("maintenance_while", {"meanwhile": spoiled, "later_ms": 3 * DAY_MS})
+        yield call("tasks.quarantined")
+    # And one that is to be marked as lost: after its worker or session was asked about, or before, while another is.
+    for number, (is_run, is_second) in enumerate(product((False, True), repeat=2)):
+        if is_second:
+            yield create(f"x{number}", runtime="acp")
+        yield create(f"y{number}", runtime="cli" if is_run else "acp")
+        if is_run:
+            yield call("history.start", task_id=f"y{number}", worker_id="w", run_id=f"y{number}")
+        yield create(f"z{number}", runtime="acp")
+        spoils = {"table": "tasks", "key": f"y{number}", "column": "created_at", "value": "soon"}
         spoiled = {"name": "spoiled_row", "args": spoils}
         yield Action("maintenance_while", {"meanwhile": spoiled, "later_ms": 3 * DAY_MS})
         yield call("tasks.quarantined")
