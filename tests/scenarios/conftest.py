@@ -1,6 +1,5 @@
 """What the tests of the harness share: the shim, tiny stores as targets, and the command in this process or its own."""
 
-import gc
 import logging
 import os
 import subprocess
@@ -14,7 +13,6 @@ from tornpage import faults
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
-MANY_OBJECTS = 10_000
 
 # `tiny_stores` is a module that a user would name on the command line, and so do the tests.
 sys.path.insert(0, str(HERE))
@@ -43,10 +41,9 @@ def older_objects_are_frozen() -> None:
     """Let the garbage collector leave alone what pytest and all modules of tests have made.
 
     A search looks for open connections among all other objects. It freezes older ones itself, but has to look through
-    them first: a fifth of the time of all tests.
+    them first; and what earlier modules of tests have left would be looked through in all later ones.
     """
-    if gc.get_freeze_count() < MANY_OBJECTS:
-        faults.freeze()
+    faults.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -86,12 +83,26 @@ Search = Callable[..., Recorder]
 
 @pytest.fixture
 def search() -> Search:
-    """Runs a campaign without replay files: every fault point, or up to so many of each call."""
+    """Runs a campaign without replay files: every fault point, or up to so many of each call.
 
-    def searched(target: Target, *names: str, points: int | None = None, seed: int = 0, **sizes: int) -> Recorder:
+    `configurations`: how many of the target's, and `most_findings` when it ends; a finding costs a hundred points.
+    """
+
+    def searched(
+        target: Target,
+        *names: str,
+        points: int | None = None,
+        seed: int = 0,
+        configurations: int | None = None,
+        most_findings: int = 25,
+        **sizes: int,
+    ) -> Recorder:
         scenarios, steps, states = sizes.get("scenarios", 0), sizes.get("steps", 0), sizes.get("crash_states")
-        profile = Profile("test", None, points, scenarios, steps, states, sizes.get("kills", 0), shrinks=False)
-        return run(target, Plan(names or ("sweep",), profile, seed=seed, report=None))
+        profile = Profile(
+            "test", configurations, points, scenarios, steps, states, sizes.get("kills", 0), shrinks=False
+        )
+        plan = Plan(names or ("sweep",), profile, seed=seed, report=None, most_findings=most_findings)
+        return run(target, plan)
 
     return searched
 

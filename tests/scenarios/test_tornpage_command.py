@@ -29,7 +29,14 @@ TINY = ("--target", "tiny_stores:Tiny")
 WRONG = ("--target", "tiny_stores:RemembersFirst")
 WAL = ("--configuration", "wal/FULL")
 SMALL_SWEEP = (*WAL, "--depth", "vfs")
-SMALL_FUZZ = (*WAL, "--scenarios", 20, "--steps", 8)
+SMALL_FUZZ = (*WAL, "--scenarios", 5, "--steps", 8)
+
+
+@pytest.fixture(autouse=True)
+def quick_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of the command here needs few points of each search."""
+    small = Profile("quick", 3, 8, 10, 5, 2, kills=2, rival_points=2, limit_points=2, shrinks=False, schedules=4)
+    monkeypatch.setitem(one_run.PROFILES, "quick", small)
 
 
 def only(text: str, pattern: str) -> str:
@@ -123,9 +130,7 @@ def test_no_time_is_exit_code_2_and_is_called_partial(command: Command) -> None:
     assert "PARTIAL" in ran.out
 
 
-def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Profile("quick", 1, 10, 10, 10, crash_states=5, kills=2, rival_points=10, limit_points=10)
-    monkeypatch.setitem(one_run.PROFILES, "quick", small)
+def test_check_shows_its_canary_and_searches_in_every_way(command: Command) -> None:
     ran = command("check", "--target", "tiny_stores:Declared", *WAL, "--json")
     assert ran.code == 0, ran
     assert "the canary was caught by memory-equals-disk" in ran.err
@@ -138,11 +143,7 @@ def test_check_shows_its_canary_and_searches_in_every_way(command: Command, monk
     assert data["extent"] == "SAMPLED"
 
 
-def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = Profile("quick", 1, 5, 20, 10, crash_states=5, kills=2)
-    monkeypatch.setitem(one_run.PROFILES, "quick", small)
+def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(command: Command) -> None:
     ran = command("check", "--target", "json-file", "--json")
     assert ran.code == 0, ran
     assert [search["search"] for search in json.loads(ran.out)["searches"]] == ["sweep", "crash", "kill", "fuzz"]
@@ -166,7 +167,8 @@ class Harmless:
 
 
 def test_ctrl_c_reports_what_was_done_and_is_exit_code_130(command: Command) -> None:
-    tiny_stores.Interrupts.opened = 0
+    # It is opened for the 300th time in the middle of the sweep.
+    tiny_stores.Interrupts.opened = 250
     ran = command("sweep", "--target", "tiny_stores:Interrupts", *WAL, "--json")
     assert ran.code == 130
     data = json.loads(ran.out)
@@ -404,6 +406,7 @@ def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
     assert "2 tries, all caught" in ran.out
     assert "reference: no finding by the same searches" in ran.out
     assert command(*shlex.split(only(ran.out, r"tornpage (replay .*)"))).code == 1
+    monkeypatch.setattr(gate, "_try", caught)
     data = json.loads(command("bugs", "bug:canary", "--json").out)
     assert {(row["build"], row["caught"], row["check"]) for row in data["bugs"]} == {
         ("canary", True, "memory-equals-disk")
@@ -411,7 +414,13 @@ def test_bugs_by_name_shows_what_caught_them_and_how_to_see_it_again(
     assert (data["reference"], data["seed"]) == ([], 0)
 
 
+def caught(bug: object, search: str, seed: int) -> tuple[gate.Catch, None]:
+    """A search that has caught the canary."""
+    return gate.Catch("canary", search, ("memory-equals-disk",), "memory-equals-disk", "it differs", 40, 0, 0, ""), None
+
+
 def test_bugs_counts_with_how_many_seeds_each_is_caught(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_try", caught)
     ran = command("bugs", "canary", "--seeds", "3-4", "--json")
     assert ran.code == 0, ran
     data = json.loads(ran.out)
@@ -432,12 +441,10 @@ def test_bugs_counts_with_how_many_seeds_each_is_caught(command: Command, monkey
 def test_bugs_with_several_seeds_reports_those_that_were_tried_before_ctrl_c(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caught = gate.Catch("canary", "sweep", ("memory-equals-disk",), "memory-equals-disk", "it differs", 40, 0, 0, "")
-
-    def tried(_bug: object, search: str, seed: int) -> tuple[gate.Catch, None]:
+    def tried(bug: object, search: str, seed: int) -> tuple[gate.Catch, None]:
         if seed == 5:
             raise KeyboardInterrupt
-        return msgspec.structs.replace(caught, search=search), None
+        return caught(bug, search, seed)
 
     monkeypatch.setattr(gate, "_try", tried)
     ran = command("bugs", "canary", "--seeds", "3-9")
@@ -452,6 +459,7 @@ def test_bugs_is_exit_code_1_where_one_is_missed_or_the_reference_is_not_silent(
     noise: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "noise", lambda *_: iter(noise))
+    monkeypatch.setattr(gate, "_try", caught)
     if not noise:
         missed = gate.Catch("canary", "sweep", ("memory-equals-disk",), None, "nothing was found", 40, 0, 0, "")
         monkeypatch.setattr(gate, "_try", lambda *_: (missed, None))
@@ -462,6 +470,7 @@ def test_bugs_is_exit_code_1_where_one_is_missed_or_the_reference_is_not_silent(
 
 def test_bugs_names_what_was_caught_too_late(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "noise", lambda *_: iter([]))
+    monkeypatch.setattr(gate, "_try", caught)
     monkeypatch.setattr(gate, "within_budget", lambda catch, _: catch.search != "sweep")
     ran = command("bugs", "canary")
     assert (ran.code, "OVER BUDGET: canary by sweep\n" in ran.out) == (1, True), ran
