@@ -236,6 +236,12 @@ def _nested(ledger: Ledger, names: list[str], *, calls: list[Any], inner: list[A
     return answers
 
 
+def _has_delivery(ledger: Ledger, task_id: str) -> bool:
+    with contextlib.suppress(Unreadable):
+        return ledger.tasks.get_delivery(task_id) is not None
+    return False
+
+
 def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any, errno: int = 0) -> Any:
     """The view of a ledger on a JSON snapshot that others have written, and the file after two more tasks.
 
@@ -261,7 +267,7 @@ def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any,
             "times": {one.task_id: [one.created_at, one.started_at, one.ended_at, one.last_event_at] for one in tasks},
             "fresh": [_fresh_as_listed(ledger), _in_memory(path)],
             "contradictions": ledger.audit().summary.by_code[AuditCode.INCONSISTENT_TIMESTAMPS],
-            "deliveries": [task_id for task_id in named if ledger.tasks.get_delivery(task_id) is not None],
+            "deliveries": [task_id for task_id in named if _has_delivery(ledger, task_id)],
             "quarantined": [[one.table, one.key] for one in ledger.tasks.quarantined()],
         }
         audited = [[one.table, one.key] for one in ledger.audit().quarantined]
