@@ -55,6 +55,7 @@ from tornpage.scenarios.targets.reference.introspection import (
 )
 from tornpage.scenarios.targets.reference.lives.listeners import Scribe
 from tornpage.scenarios.targets.reference.lives.registry import is_life, live
+from tornpage.scenarios.targets.reference.model.disk.rows import is_readable
 from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
 
 # The ledger warns of every fault it meets, and there are thousands. A user who wants them adds a handler.
@@ -316,7 +317,7 @@ class OwnSession:
         spoil(self._database, **what)
         if what["table"] == "tasks":
             self._by_hand[what["key"]] = written_task(self._database, what["key"])
-        if what["table"] == "agent_sessions":
+        if what["table"] == "agent_sessions" and not is_readable("session", {what["column"]: what["value"]}):
             self._hidden.append(what["key"])
         if what["table"] == "outbox_imports":
             self._legacy.spoiled(what["key"])

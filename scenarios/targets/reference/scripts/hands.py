@@ -173,6 +173,35 @@ def endless_tasks() -> Iterator[Action]:
     yield call("audit")
 
 
+def contradicting_runs() -> Iterator[Action]:
+    """Runs and sessions whose status and times contradict each other, which the schema refuses: the status decides."""
+    for number, (status, finished_at) in enumerate((
+        ("running", 5), ("running", LATEST_MS), ("success", None), ("aborted_no_skill", None), ("failure", 5),
+    )):  # fmt: skip
+        name = f"r{number}"
+        yield create(name)
+        yield call("history.start", task_id=name, worker_id="w", run_id=name, repo=BY_ANOTHERS_HAND)
+        for session, columns in (
+            ("valid", {"invalidated_at": 5}), ("reasoned", {"reason": "why"}), ("invalid", {"valid": 0}), ("open", {}),
+        ):  # fmt: skip
+            yield call("history.open_session", run_id=name, session_id=f"{session}{number}")
+            yield from _written("agent_sessions", f"{session}{number}", **columns)
+        yield from _written("task_history", name, status=status, finished_at=finished_at)
+        for session in ("valid", "reasoned", "invalid"):
+            yield call("history.open_session", run_id=name, session_id=f"{session}{number}")
+            yield call("history.get_session", session_id=f"{session}{number}")
+        yield call("history.running_workers")
+        yield call("history.list", status="running")
+        if number:
+            yield call("history.finish", run_id=name, status="success" if status == "running" else status)
+        else:
+            yield call("recover")
+        yield call("history.invalidate_session", session_id=f"invalid{number}", reason="x")
+        yield call("history.list_sessions", run_id=name)
+        yield call("history.read")
+    yield call("recover")
+
+
 def unreadable_messages() -> Iterator[Action]:
     """Ended messages that can't be read: they stay when others are pruned, and count as none of them."""
     columns: tuple[tuple[str, Any], ...] = (
@@ -211,6 +240,7 @@ def negative_attempts() -> Iterator[Action]:
 SCRIPTS: Final = (
     padded_keys,
     endless_tasks,
+    contradicting_runs,
     unreadable_messages,
     ended_and_pending,
     negative_attempts,
