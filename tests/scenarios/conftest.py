@@ -21,7 +21,7 @@ import marked_project  # noqa: E402 - found only now
 import tiny_stores  # noqa: E402
 
 from tornpage.faults.garbage import collect  # noqa: E402
-from tornpage.scenarios.cli import main  # noqa: E402
+from tornpage.scenarios.cli import main, one_run  # noqa: E402
 from tornpage.scenarios.model.plan import Plan, Profile  # noqa: E402
 from tornpage.scenarios.model.target import Target  # noqa: E402
 from tornpage.scenarios.run.campaign import run  # noqa: E402
@@ -133,6 +133,13 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return Ran(int(ended.value.code or 0), printed.out, printed.err)
 
     return called
+
+
+@pytest.fixture
+def quick_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `command` searches by default, for tests to which a few points of one configuration show enough."""
+    small = Profile("quick", 1, 8, 10, 5, 2, kills=2, rival_points=2, limit_points=2, shrinks=False, schedules=30)
+    monkeypatch.setitem(one_run.PROFILES, "quick", small)
 
 
 @pytest.fixture

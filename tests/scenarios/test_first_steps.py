@@ -24,7 +24,7 @@ Command = Callable[..., Any]
 # Some stores here leave connections open: from Python 3.13 on, that is a warning when they go.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "quick_is_small"),
 ]
 
 # A cache in memory that is changed first, and no `close`: what the store answers is a set of its own.
@@ -527,22 +527,22 @@ class Recent:
 
 
 @pytest.mark.parametrize(
-    ("source", "name", "said", "code"),
+    ("source", "name", "said", "plan", "code"),
     [
-        (SEARCHED.format(within="with self.db"), "Index", "not called: tag: it takes *names", 0),
-        (SEARCHED.format(within="if name"), "Index", "view: pages, through store.db", 1),
-        (BOUNDED, "Recent", "out of reach: max_entries; lower it in `make`", 0),
+        (SEARCHED.format(within="with self.db"), "Index", "not called: tag: it takes *names", "lock:db@5..=BUSY", 0),
+        (SEARCHED.format(within="if name"), "Index", "view: pages, through store.db", "lock:db@5..=BUSY", 1),
+        (BOUNDED, "Recent", "out of reach: max_entries; lower it in `make`", "write@1=FULL", 0),
     ],
 )
 def test_a_full_text_index_and_a_bounded_store_get_a_target(
-    command: Command, tmp_path: Path, source: str, name: str, said: str, code: int
+    command: Command, tmp_path: Path, source: str, name: str, said: str, plan: str, code: int
 ) -> None:
     module = f"also_written_for_{name.lower()}_{code}"
     (tmp_path / f"{module}.py").write_text(source)
     wrote = command("new", "target", "--from", f"{module}:{name}")
     assert wrote.code == 0, wrote
     assert said in wrote.out
-    swept = command("sweep", "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
+    swept = command("sweep", "--target", f"{module}_target:{name}Target", "--quiet", "--plan", plan)
     assert swept.code == code, swept
 
 

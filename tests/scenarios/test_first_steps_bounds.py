@@ -9,7 +9,7 @@ import pytest
 Command = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "quick_is_small"),
 ]
 
 PAGES = """
@@ -69,7 +69,7 @@ def test_what_goes_wrong_only_when_a_cache_is_full_is_found(
     out, source = written(command, tmp_path, module, PAGES.replace("GONE", FORGET).replace("FIRST", str(is_first)))
     assert "lowered: store.most = 1, so that the calls reach this limit" in out
     assert "        store.most = 1\n" in source
-    found = command("fuzz", "--target", f"{module}_target:PagesTarget", "--scenarios", 12, "--quiet", "--jobs", 1)
+    found = command("fuzz", "--target", f"{module}_target:PagesTarget", "--steps", 20, "--quiet", "--jobs", 1)
     assert found.code == int(is_first), found
     assert ("memory has" in found.out) is is_first
 

@@ -10,7 +10,7 @@ import pytest
 from tornpage import faults, functions
 
 Command = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("collected")
+pytestmark = pytest.mark.usefixtures("collected", "quick_is_small")
 
 CONFIGURED = """
 import dataclasses, pathlib, sqlite3
@@ -124,7 +124,7 @@ def test_a_store_that_a_function_makes_needs_no_close(
     wrote = command("new", "target", "--from", f"{module}:{function}")
     assert wrote.code == 0, wrote
     name = f"{function[:1].upper()}{function[1:]}Target"
-    ran = command("sweep", "--target", f"{module}_target:{name}", "--quiet")
+    ran = command("sweep", "--target", f"{module}_target:{name}", "--quiet", "--plan", "lock:db@3..=BUSY")
     assert ran.code == code, ran
     assert ("memory-equals-disk" in ran.out) == bool(code)
 

@@ -9,7 +9,7 @@ import pytest
 Command = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "quick_is_small"),
 ]
 
 # The first row is read by a cursor; without LIMIT it is not at its end as soon as there are two.
@@ -185,7 +185,8 @@ def test_a_defect_that_needs_two_rows_is_found(
     assert "not called" not in wrote.out
     target = (tmp_path / f"{module}_target.py").read_text()
     assert target.index('"alpha"') < target.index('"beta"') < target.index('"heartbeat"')
-    found = command(search, "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
+    more = ("--schedules", 120) if search == "interleave" else ()
+    found = command(search, *more, "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
     assert found.code == bool(check), found
     assert check in found.out
 

@@ -10,7 +10,7 @@ import pytest
 Command = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "quick_is_small"),
 ]
 
 # A model with one field that is needed, as SQLModel and pydantic describe theirs, and a property that shows them.

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 Command = Callable[..., Any]
+
+# As many schedules of two callers as the command makes by default.
+ALL = ("--schedules", 120)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "quick_is_small"),
 ]
 
 # A text is accepted as an amount, and computing with it fails later: a sound store was accused of that.
@@ -135,14 +138,14 @@ def test_a_column_of_numbers_gets_a_number(command: Command, tmp_path: Path) -> 
     target = target_of(command, tmp_path, "purses", whole(PURSES, in_one=False))
     assert 'Action("put_in", {"owner": "alpha", "amount": 1})' in target
     assert 'Action("take_out", {"owner": "alpha", "amount": 1})' in target
-    found = command("interleave", "--target", "purses_target:PursesTarget", "--quiet", "--jobs", 1)
+    found = command("interleave", "--target", "purses_target:PursesTarget", "--quiet", "--jobs", 1, *ALL)
     assert found.code == 1, found
     assert "not-serializable" in found.out
 
 
 def test_a_sound_store_is_not_accused_of_computing_with_a_text(command: Command, tmp_path: Path) -> None:
     target_of(command, tmp_path, "purses1", whole(PURSES, in_one=True))
-    for search, *more in (("interleave",), ("fuzz", "--scenarios", 30)):
+    for search, *more in (("interleave", *ALL), ("fuzz", "--steps", 20)):
         found = command(search, *more, "--target", "purses1_target:PursesTarget", "--quiet", "--jobs", 1)
         assert "TypeError" not in found.out, found
         assert "not-serializable" not in found.out
@@ -164,7 +167,7 @@ def test_a_cycle_that_two_callers_make_is_found(
     target = target_of(command, tmp_path, module, whole(source, in_one=in_one))
     for name, parent in (("alpha", "beta"), ("beta", "alpha")):
         assert f'Action("move", {{"name": "{name}", "parent": "{parent}"}})' in target
-    found = command("interleave", "--target", f"{module}_target:FoldersTarget", "--quiet", "--jobs", 1)
+    found = command("interleave", "--target", f"{module}_target:FoldersTarget", "--quiet", "--jobs", 1, *ALL)
     assert found.code == code, found
     if code:
         assert "not-serializable" in found.out

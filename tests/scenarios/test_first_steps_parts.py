@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 Command = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("collected")
+pytestmark = pytest.mark.usefixtures("collected", "quick_is_small")
 
 # Two parts with calls; one of them changes its memory first, or last.
 APP = """

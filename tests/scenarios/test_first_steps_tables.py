@@ -9,7 +9,7 @@ import pytest
 Command = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "quick_is_small"),
 ]
 
 BASE = """

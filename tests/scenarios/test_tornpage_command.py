@@ -18,7 +18,6 @@ from tornpage import faults
 from tornpage.scenarios.cli import one_run
 from tornpage.scenarios.cli import tornpage as group
 from tornpage.scenarios.model.judging.checks import CHECKS
-from tornpage.scenarios.model.plan import Profile
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.selftest import gate
 from tornpage.scenarios.targets.registry import SHIPPED
@@ -31,12 +30,7 @@ WAL = ("--configuration", "wal/FULL")
 SMALL_SWEEP = (*WAL, "--depth", "vfs")
 SMALL_FUZZ = (*WAL, "--scenarios", 5, "--steps", 8)
 
-
-@pytest.fixture(autouse=True)
-def quick_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked of the command here needs few points of each search."""
-    small = Profile("quick", 3, 8, 10, 5, 2, kills=2, rival_points=2, limit_points=2, shrinks=False, schedules=4)
-    monkeypatch.setitem(one_run.PROFILES, "quick", small)
+pytestmark = pytest.mark.usefixtures("quick_is_small")
 
 
 def only(text: str, pattern: str) -> str:
