@@ -38,6 +38,7 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.faults.contention.waiting import waited_for_rivals
 from tornpage.faults.locks import live_threads
+from tornpage.faults.vfs import waiting
 from tornpage.scenarios.execution import starvation
 from tornpage.scenarios.execution.sleeping import no_real_sleep
 
@@ -98,8 +99,10 @@ def patience(seconds: float) -> Iterator[Patience]:
 
 
 def has_threads_of_the_store() -> bool:
-    """Whether threads are alive that were started after the harness began."""
-    return any(thread not in _patience.threads for thread in live_threads() if thread is not threading.current_thread())
+    """Whether threads are alive that were started after the harness began, but for those that its callers run on."""
+    mine = threading.current_thread()
+    others = (thread for thread in live_threads() if thread is not mine and thread.ident not in waiting.by_thread)
+    return any(thread not in _patience.threads for thread in others)
 
 
 @contextlib.contextmanager
