@@ -15,10 +15,12 @@ import others_stores
 import pytest
 
 from tornpage import faults
+from tornpage.faults.contention.caller import Caller
 from tornpage.faults.contention.process import RivalProcess
+from tornpage.faults.contention.turns import Gate
 from tornpage.faults.contention.waiting import waiting_for_a_rival
 from tornpage.scenarios.execution import call_timeout, starvation
-from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time, patience
+from tornpage.scenarios.execution.call_timeout import TookTooLongError, has_threads_of_the_store, in_time, patience
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import Action, TargetError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
@@ -313,3 +315,18 @@ def test_a_call_that_hangs_while_a_rival_holds_a_lock_is_a_finding() -> None:
     recorder = run(WaitsWhereARivalIs(), Plan(("contend",), profile, report=None, call_timeout_s=0.3))
     found = {finding.finding.code: finding.finding.message for finding in recorder.findings}
     assert "did not return within 0.3 s" in found["still-usable-after-the-fault"]
+
+
+def test_a_thread_that_a_caller_runs_on_is_none_of_the_store() -> None:
+    over = threading.Event()
+    with patience(10):
+        caller = Caller("A", Gate())
+        try:
+            caller.do(lambda: None)
+            assert not has_threads_of_the_store()
+            stores = threading.Thread(target=over.wait, daemon=True)
+            caller.do(stores.start)
+            assert has_threads_of_the_store()
+        finally:
+            over.set()
+            caller.close()
