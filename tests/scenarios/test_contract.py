@@ -130,6 +130,21 @@ def test_the_targets_that_ship_keep_it(name: str, home: Path) -> None:
     rehearsed(find(name), home)
 
 
+class ForgetsAndBeginsWithARow(others_stores.BugNeverCommits):
+    """It commits nothing, and opening writes a row."""
+
+    def view(self, store: Any) -> Any:
+        return super().view(store) | {"first": 1}
+
+    def rows(self, connection: sqlite3.Connection) -> Any:
+        return super().rows(connection) | {"first": 1}
+
+
+def test_what_opening_writes_is_named_where_the_store_fails_as_well(home: Path) -> None:
+    with pytest.raises(SetUpError, match="an-empty-store-shows-an-empty-view"):
+        rehearsed(ForgetsAndBeginsWithARow, home)
+
+
 @pytest.mark.parametrize(
     "target", [others_stores.BugNeverCommits, others_stores.BugEmptiesAtStart, others_stores.BugRemembersAnotherType]
 )

@@ -199,3 +199,9 @@ def test_a_first_target_of_such_a_store_is_deterministic(command: Callable[..., 
 
 def test_a_number_that_no_float_can_hold_is_no_time_of_day() -> None:
     assert list(times_of_day_in({"a": 10**900, "b": [-(10**900)], "now": time.time()}, "")) == ["now"]
+
+
+@pytest.mark.parametrize("separator", ["T", " "])
+def test_the_present_day_is_seen_in_either_form_of_iso_8601(separator: str) -> None:
+    now, then = (datetime.fromtimestamp(one, UTC).isoformat(separator) for one in (time.time(), 0))
+    assert list(times_of_day_in({"then": then, "now": now}, "")) == ["now"]

@@ -61,15 +61,21 @@ class _Leave(Exception):  # noqa: N818 - not an error: the failure is a finding 
     """The store itself fails without a fault."""
 
 
-def require_contract(target: Target, configuration: Configuration, home: Path, *, restores: bool = False) -> None:
+def require_contract(target: Target, configuration: Configuration, home: Path, *, restores: bool = False) -> bool:
     """Raise `SetUpError` if the target, run below `home` without a fault, breaks a rule of the contract.
 
     With `restores` also if a restart loses something that the file has, which otherwise is for a search to find.
+    False if the store itself has failed, and the rest was not checked.
     """
     if wrong := what_is_wrong(target):
         raise SetUpError(target.name, "declarations", wrong)
-    with contextlib.suppress(_Leave):
-        _Rehearsal(target, configuration, home, restores=restores).run()
+    rehearsal = _Rehearsal(target, configuration, home, restores=restores)
+    try:
+        rehearsal.run()
+    except _Leave:
+        rehearsal.require_empty_at_first()
+        return False
+    return True
 
 
 def require_same_when_cold(target: Target, action: Action, warm: tuple[View, View], cold: View) -> None:
@@ -139,7 +145,7 @@ class _Rehearsal:
                 raise self._wrong("declarations", _NO_STATEMENTS)
             self._require_steady(first)
             self._judge_beat(first)
-            require_empty(self.target.name, self._begun)
+            self.require_empty_at_first()
             left = self._view(first)
             self._require_no_time_of_day(left)
             if "syscall" in self.target.depths:
@@ -148,6 +154,10 @@ class _Rehearsal:
             self._play_again(first, second, left)
         self._restart(left)
         self._require_own_key()
+
+    def require_empty_at_first(self) -> None:
+        """Require that a store that was just created shows nothing."""
+        require_empty(self.target.name, self._begun)
 
     # -- playing -------------------------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ from typing import Any, Final
 _STANDARD: Final = tuple({str(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
 _DAY_S: Final = 86_400
 _NEAR_S: Final = _DAY_S / 4
-_DATE: Final = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
+# Also before the T of ISO 8601.
+_DATE: Final = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 _JULIAN_EPOCH_DAYS: Final = 2_440_587.5
 
 

@@ -46,6 +46,8 @@ class Answer(msgspec.Struct, frozen=True):
     source: str
     # What a new store holds already, which the view leaves out.
     defaults: Mapping[Any, Any] = {}
+    # Whether it is a cache, over the rows that it has not read yet.
+    is_over_rows: bool = False
 
 
 def views(observed: Observed) -> Iterator[tuple[list[Answer], list[Table]]]:

@@ -3,11 +3,14 @@
 Method. A number that the store, its class or what it keeps has as an attribute is set to 1 as soon as the store is
 made, and the calls are made. It is such a limit if they do to the tables what they did without it, and if a collection
 in memory then holds fewer items than it did. So a limit of rows is none: with it, rows go.
+A number that another store, open at the same time, has otherwise may be a file descriptor, and is left alone: a store
+that closes descriptor 1 closes standard output.
 
 Not covered: limits by time or by bytes, of `functools.lru_cache`, and numbers in a module or in the source.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Final, Protocol
 
@@ -36,9 +39,13 @@ def lowered_bound(fresh: Callable[[], Player], calls: Sequence[Action]) -> str:
     `fresh` makes a new store.
     """
     plain = fresh()
-    paths = list(_numbers(plain.own))[:_MOST_TRIED]
-    if not paths:
+    numbers = dict(_numbers(plain.own))
+    if not numbers:
         return ""
+    other = fresh()
+    same = dict(_numbers(other.own)).items() & numbers.items()
+    other.effects(())
+    paths = [path for path in numbers if (path, numbers[path]) in same][:_MOST_TRIED]
     effects = plain.effects(calls)
     for path in paths:
         less = fresh()
@@ -63,17 +70,18 @@ def statement(path: str) -> str:
     return f"store.{path} = {_LOWEST}"
 
 
-def _numbers(store: Any) -> Iterator[str]:
+def _numbers(store: Any) -> Iterator[tuple[str, int]]:
+    """The paths of numbers that may be a limit, each with the number."""
     own = dict(held(store))
     names = {name: one for kind in reversed(type(store).__mro__) for name, one in vars(kind).items()} | own
-    yield from (name for name, one in names.items() if _may_be_one(one) and not name.startswith("__"))
+    yield from ((name, one) for name, one in names.items() if _may_be_one(one) and not name.startswith("__"))
     for name, one in own.items():
         if isinstance(one, Sized):
-            yield from (f"{name}.{key}" for key, number in held(one) if _may_be_one(number))
+            yield from ((f"{name}.{key}", number) for key, number in held(one) if _may_be_one(number))
 
 
 def _may_be_one(value: Any) -> bool:
-    return type(value) is int and _LOWEST < value <= _HIGHEST
+    return type(value) is int and _LOWEST < value <= _HIGHEST and value not in (os.getpid(), os.getppid())
 
 
 def sizes(store: Any) -> dict[str, int]:

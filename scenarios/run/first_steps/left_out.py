@@ -10,11 +10,15 @@ from typing import Any, Final
 from tornpage.scenarios.model.target import TargetError
 
 NEEDS_AN_OBJECT: Final = "it needs an object"
-NO_EFFECT: Final = "it changed no row that another connection sees, and returned nothing"
+NO_EFFECT: Final = "it changed no row that another connection sees, and returned nothing to compare"
 REMOVES_THE_FILE: Final = "it removes the database"
 CLOSES: Final = "it closes the store's connection"
 LEFT_ALONE: Final = "by its name it waits, communicates or handles connections"
 _WRITES_LATER: Final = "it writes nothing before"
+WRITE_BEHIND: Final = (
+    "it is a write-behind store, and a call is judged by the file when it returns: name a function that returns a "
+    "store whose calls write at once (a buffer of one, or each call followed by the one that writes)"
+)
 
 # Not called: they wait, communicate, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
@@ -126,10 +130,7 @@ def nothing_added(
 def _cure(reasons: Mapping[str, str], *, is_any_tried: bool) -> str:
     found = reasons.values()
     if any(one.startswith(_WRITES_LATER) for one in found):
-        return (
-            "; it is a write-behind store, and a call is judged by the file when it returns: name a function that "
-            "returns a store whose calls write at once (a buffer of one, or each call followed by the one that writes)"
-        )
+        return f"; {WRITE_BEHIND}"
     if NEEDS_AN_OBJECT in found:
         return "; for a call that needs an object, name a function that returns a store whose calls take plain values"
     if LEFT_ALONE in found:

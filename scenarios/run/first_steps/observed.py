@@ -86,6 +86,8 @@ class Observed(msgspec.Struct, frozen=True):
     other_files: tuple[str, ...] = ()
     # The tables and the answers without those calls.
     earlier: tuple[Sequence[Table], Mapping[str, Any]] = ((), {})
+    # The calls that changed nothing and returned data.
+    reads: frozenset[str] = frozenset()
     # Whether it is made by its class, and not by a function.
     is_class: bool = True
     # Whether it is asynchronous: then `make` awaits its calls.
@@ -142,8 +144,11 @@ def _observe(store: Callable[..., Any] | ModuleType, directory: Path, *, determi
             }
             is_plain = discovered.store is discovered.own
             lowered = lowered_bound(fresh, [action for action, _ in found]) if is_plain else ""
-            if overwrites or seconds:
+            while overwrites or seconds or discovered.changing:
                 played = fresh().play_like(discovered, [action for action, _ in found])
+                if played.changing <= discovered.changing:
+                    break
+                discovered.changing |= played.changing
             with contextlib.nullcontext() if deterministic else later(lambda: _A_MONTH_S):
                 again = Played(store, make, second, deterministic=deterministic)
                 again.repeat([action for action, _ in found])
@@ -162,6 +167,7 @@ def _observe(store: Callable[..., Any] | ModuleType, directory: Path, *, determi
             other_files=played.other_files,
             reports=discovered.reports,
             earlier=(discovered.most, discovered.answers),
+            reads=frozenset(discovered.reads),
             is_class=inspect.isclass(store),
         )
     plain = _PLAIN_FILES if any(NO_DATABASE in one for one in reasons) else ""
@@ -201,7 +207,7 @@ def _without_endings(
 
 
 def _observed(played: Played, again: Played, found: list[tuple[Action, int]], *, deterministic: bool) -> Observed:
-    tables = tuple(stable(one, there) for one, there in _with_rows(played, again))
+    tables = tuple(stable(one, there, played.moving) for one, there in _with_rows(played, again))
     growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
     if not tables or not growing:
         raise nothing_added(played.tried, played.left_out, [action.name for action, _ in found], played.reads)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, limit
 from tornpage.scenarios.model.functions import Functions, variables
+from tornpage.scenarios.model.judging.answers import NotCompared, as_answer
 
 # The longest time of one call.
 A_CALL_S: Final = 3.0
@@ -69,7 +70,8 @@ def _as_it_is_now(value: Any) -> Any:
 
 def is_data(value: Any) -> bool:
     """Whether an answer says something that can be compared."""
-    return isinstance(value, (str, bytes, int, float, list, tuple, dict, set)) and value not in ([], (), {}, set())
+    data = as_answer(value)
+    return data is not None and not isinstance(data, NotCompared) and data not in ([], {}, "")
 
 
 def holds_data(value: Any, connections: tuple[type, ...]) -> bool:

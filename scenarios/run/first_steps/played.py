@@ -64,6 +64,7 @@ from tornpage.scenarios.run.first_steps.own_data import (
     is_data,
     properties,
 )
+from tornpage.scenarios.run.first_steps.stable_columns import with_the_time
 from tornpage.scenarios.run.first_steps.sub_stores import parts_of
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, count, lost_rows, others, read, states_of
 
@@ -103,12 +104,15 @@ class Played:
         self.directory, self.tried = directory, list[str]()
         self.file, self.journal_mode, self.synchronous = "", "delete", "FULL"
         self.most: list[Table] = []
+        # The columns, each with its table, that have held the present time.
+        self.moving = set[tuple[str, str]]()
         # Each table when it had most rows, and by call the tables that it has changed.
         self.fullest: dict[str, Table] = {}
         self.changes: dict[str, dict[str, bool]] = {}
         self.answers: dict[str, Any] = {}
-        # The calls that changed nothing and returned data, and those that changed no row and wrote the file.
-        self.reads = set[str]()
+        # The calls that changed nothing and returned data, those of them that did so later, when they were asked for
+        # an answer, and those that changed no row and wrote the file.
+        self.reads, self.changing = set[str](), set[str]()
         self._rewrites: dict[str, Action] = {}
         self.held: dict[str, None] = {}
         self.left_out: dict[str, str] = {}
@@ -170,6 +174,9 @@ class Played:
         if not any(added > 0 for _, added in found) and self.store is self.own:
             # A store may leave all that to its parts.
             found += self._discovered([one for name in parts_of(self.own) for one in self.methods(name)])
+        # The last call meets at the end what it has met before.
+        again = {*self.reads, self._begins} - {found[-1][0].name if found else ""}
+        found += self._done_later([action for action, _ in found if action.name in again])
         self._finish()
         return found
 
@@ -200,6 +207,23 @@ class Played:
                 self.left_out.pop(action.name, None)
         return found
 
+    def _done_later(self, reads: list[Action]) -> list[tuple[Action, int]]:
+        """Those of the calls that changed nothing which do after all others, such as one that restores what is gone."""
+        found = []
+        for action in reads:
+            before = self.tables()
+            works = self._call(action)
+            after = self.tables()
+            # A transaction that no method ends is a defect, as above.
+            begins = self._begins in ("", action.name) and leaves_a_transaction(self.directory)
+            begins = begins and not ending(self.store)
+            if works and (begins or after != before):
+                self.reads.discard(action.name)
+                self._keep(after)
+                self._environment.now_ms += _STEP_MS
+                found.append((action, count(after) - count(before)))
+        return found
+
     def _put_back(self, found: list[tuple[Action, int]], taken: list[tuple[Action, int]]) -> bool:
         """Repeat the calls that added something, and say whether as many rows came back as were taken."""
         before = count(self.tables())
@@ -221,7 +245,9 @@ class Played:
     def play_like(self, other: "Played", actions: list[Action]) -> "Played":
         """Make other calls than `other` did, knowing what it has learned."""
         self.tried, self.left_out, self.ended = other.tried, other.left_out, other.ended
-        self.answers, self.changes = dict.fromkeys(other.answers), other.changes
+        self.changing = {*other.changing}
+        self.answers = dict.fromkeys(name for name in other.answers if name not in other.changing)
+        self.changes = other.changes
         self.repeat(actions)
         return self
 
@@ -377,12 +403,19 @@ class Played:
         )
         self.begun = {name: table for name, table in self.begun.items() if table in tables}
         ours = [table for table in tables if table.name not in self.begun]
+        self.moving |= {(table.name, column) for table in ours for column in with_the_time(table)}
         for table in ours:
             if table.rows and len(table.rows) >= len(self.fullest.get(table.name, table).rows):
                 self.fullest[table.name] = table
         if count(ours) >= count(self.most):
             self.most = ours
-            self.answers |= {name: asked(self.store, name) for name in self._looks()}
+            for name in self._looks():
+                with self._during(name):
+                    self.answers[name] = asked(self.store, name)
+                if name.endswith("()") and self.tables() != tables:
+                    # It is no answer: it has found something to do since.
+                    self.answers.pop(name)
+                    self.changing.add(name)
 
     def _data(self) -> list[str]:
         own = [*(name for name, _ in held(self.own)), *properties(self.own)]

@@ -27,6 +27,7 @@ from tornpage.scenarios.run.first_steps.bounds import statement
 from tornpage.scenarios.run.first_steps.left_out import NotLearned
 from tornpage.scenarios.run.first_steps.observed import Beat, Observed
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, grouped
+from tornpage.scenarios.run.first_steps.validated import is_put_right_when_read
 from tornpage.scenarios.run.first_steps.values import imports_of, is_plain, literal
 
 _MOST_PROPOSALS: Final = 24
@@ -132,13 +133,14 @@ def _that_holds(
     What opening itself writes is left out of its view.
     """
     written = _written(observed, module, store, proposal)
+    over_rows = [answer.source for answer in proposal.answers if answer.is_over_rows]
     try:
-        _require(written, observed, home, restores=restores)
+        _require(written, observed, home, restores=restores, over_rows=over_rows)
     except NotEmptyError as error:
         if not is_plain(dict(error.view)):
             raise
         written = _written(observed, module, store, proposal._replace(begins_with=error.view))
-        _require(written, observed, home.with_name(f"{home.name}-new"), restores=restores)
+        _require(written, observed, home.with_name(f"{home.name}-new"), restores=restores, over_rows=over_rows)
     return written
 
 
@@ -188,10 +190,11 @@ def _over_the_rows(answer: Answer, source: str) -> Answer:
         answer,
         view=f"{{**{read}, **{answer.view}}}",
         what=f"{answer.what}, over its rows: a new store has not read them",
+        is_over_rows=True,
     )
 
 
-def _require(written: Written, observed: Observed, home: Path, *, restores: bool) -> None:
+def _require(written: Written, observed: Observed, home: Path, *, restores: bool, over_rows: list[str]) -> None:
     made = ModuleType(written.name)
     try:
         exec(compile(written.text, f"<{written.name}>", "exec"), made.__dict__)  # noqa: S102 - the source was just written
@@ -202,7 +205,9 @@ def _require(written: Written, observed: Observed, home: Path, *, restores: bool
     target.name = written.name
     home.mkdir(parents=True)
     configuration = Configuration(observed.journal_mode, observed.synchronous)
-    require_contract(target, configuration, home, restores=restores)
+    is_kept = require_contract(target, configuration, home, restores=restores)
+    if over_rows and not is_kept and is_put_right_when_read(target, configuration, home / "read", observed.reads):
+        raise TargetError(f"{written.name}: {over_rows[0]} is compared with the file only when the store reads")
 
 
 # -- the file --------------------------------------------------------------------------------------------------
