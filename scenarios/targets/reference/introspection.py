@@ -15,6 +15,7 @@ import msgspec
 
 from tornpage import faults
 from tornpage.ledger import Ledger
+from tornpage.ledger.disk.files import opening
 from tornpage.ledger.rules.indexes import Indexes
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.target import View
@@ -33,8 +34,16 @@ def is_suspect(ledger: Ledger) -> bool:
     return getattr(ledger.database, "_suspect", None) is not None
 
 
+def holds_a_lock(ledger: Ledger) -> bool:
+    """Whether this thread holds a lock of the ledger; after a call another one would wait for it for ever."""
+    locks: Any = (ledger.tasks.backend.lock, opening)
+    return any(lock._is_owned() for lock in locks)
+
+
 def check_memory(ledger: Ledger, mirror: Mirror) -> None:
-    """Indexes equal rebuilt ones, and the observers' mirror equals memory."""
+    """Indexes equal rebuilt ones, and the observers' mirror equals memory; no call has left a lock."""
+    if holds_a_lock(ledger):
+        raise Violation("as-specified", "a call has ended and still holds a lock: one in another thread never ends")
     memory = ledger.tasks.view()
     if memory.indexes != Indexes.rebuild(memory.tasks.values()):
         raise Violation("indexes-derived", "an index differs from one rebuilt from the tasks")

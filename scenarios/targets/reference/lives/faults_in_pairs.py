@@ -29,7 +29,7 @@ from tornpage.ledger import IllegalTransition, Ledger, LedgerError, StoreError
 from tornpage.ledger.cache.engine import RegistryEngine
 from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.scenarios.targets.reference.environment import Mirror
-from tornpage.scenarios.targets.reference.introspection import is_suspect
+from tornpage.scenarios.targets.reference.introspection import holds_a_lock, is_suspect
 from tornpage.scenarios.targets.reference.lives.failing_driver import BUSY, HOWS, INTERRUPTS, Driver
 
 _SETTINGS: Final = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "wal_autocheckpoint")
@@ -373,6 +373,7 @@ class _Case:
             return f"its settings were {self._settings}, and are {settings}"
         for left, is_so in (
             ("a fence is still owed", self._owes_a_fence()),
+            ("this thread still holds a lock", holds_a_lock(self._ledger)),
             ("observers were notified of more than that", self._mirror.changes != told + 1),
             ("the database is opened again at each call", self._driver.opened != opened),
             ("all rows are loaded again at each query", self._mirror.was_told),

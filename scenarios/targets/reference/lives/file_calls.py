@@ -81,32 +81,35 @@ def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterat
                 return
 
 
-def refusals(home: Path, clock: Callable[[], int], *, before: str, acts: Sequence[str]) -> list[str]:
+_KINDS: Final = {"ENOSPC": "StoreFull", "EDQUOT": "StoreFull", "EROFS": "StoreReadOnly", "EACCES": "StoreReadOnly"}
+
+
+def refusals(home: Path, clock: Callable[[], int], *, before: str, acts: Sequence[str], code: str = "EIO") -> list[str]:
     """What was wrong with calls of which the system refuses one call on a file; empty if nothing was.
 
     Each of these acts, at each of its calls in turn. It is made, or raises one of the ledger's own errors; permissions
     that can't be set are no reason not to open. When it is made again it succeeds, and nothing that was there before
-    has changed.
+    has changed. The system's `code` decides the kind of error.
     """
-    return [wrong for act in acts for wrong in itertools.islice(_wrong_refusals(home, clock, before, act), 1)]
+    return [wrong for act in acts for wrong in itertools.islice(_wrong_refusals(home, clock, before, act, code), 1)]
 
 
-def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str) -> Iterator[str]:
+def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str, code: str) -> Iterator[str]:
     for number in itertools.count(1):
         with place(home) as directory:
             BEFORE[before](directory)
             come = _Meanwhile(directory, number)
 
             def refuse(come: _Meanwhile = come) -> None:
-                code = errno.EPERM if come.met == "chmod" else errno.EIO
-                raise OSError(code, os.strerror(code))
+                number = errno.EPERM if come.met == "chmod" else getattr(errno, code)
+                raise OSError(number, os.strerror(number))
 
             with _warnings() as warnings:
                 said, again = _twice(directory, clock, act, come.watching(refuse))
             lost = lost_rows(directory, before)
         if come.met == "chmod" and not warnings:
             yield f"{act}: permissions could not be set, call {number} on a file, and there was no warning"
-        if said and (come.met == "chmod" or not said.startswith(_OWN)):
+        if said and (come.met == "chmod" or not said.startswith(_OWN) or _KINDS.get(code, "") not in said):
             yield f"{act}: call {number} on a file, {come.met}, was refused: {said}"
         if again or lost:
             yield f"{act}, after call {number} on a file, {come.met}, was refused: {again}, {lost}"

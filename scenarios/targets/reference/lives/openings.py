@@ -101,16 +101,25 @@ def _wide(directory: Path) -> None:
 
 
 def _with_log(
-    directory: Path, *versions: int | None, change: Callable[[bytes], bytes] = bytes, more: str = "SELECT 1"
+    directory: Path,
+    *versions: int | None,
+    change: Callable[[bytes], bytes] = bytes,
+    more: str = "SELECT 1",
+    page_bytes: int | None = None,
 ) -> None:
     """A ledger whose process died with these schema versions in its log, one after the other; None: its own.
 
-    Each comes in one transaction with the statement `more`.
+    Each comes in one transaction with the statement `more`. `page_bytes`: pages of another size than SQLite's own.
     """
     path = _ledger(directory)
     log = directory / f"{DATABASE_NAME}-wal"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         own = connection.execute("PRAGMA user_version").fetchone()[0]
+        if page_bytes is not None:
+            connection.execute("PRAGMA journal_mode = delete")
+            connection.execute(f"PRAGMA page_size = {page_bytes}")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA journal_mode = wal")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         for version in versions:
             connection.execute("BEGIN")
@@ -274,6 +283,8 @@ _LOGS: Final[Mapping[str, Callable[[Path], Any]]] = {
     "newer in its log": lambda directory: _with_log(directory, 99),
     "log of another machine": lambda directory: _with_log(directory, None, change=_of_another_machine),
     "newer in a log of another machine": lambda directory: _with_log(directory, 99, change=_of_another_machine),
+    "newer in a log of small pages": lambda directory: _with_log(directory, 99, page_bytes=512),
+    "newer in a log of large pages": lambda directory: _with_log(directory, 99, page_bytes=65_536),
     "newer late in its log": lambda directory: _with_log(directory, 7, None, 99),
     "newer for a while": lambda directory: _with_log(directory, 99, None),
     "newer with junk after it": lambda directory: _with_log(directory, 99, change=lambda log: log + b"x" * 50),

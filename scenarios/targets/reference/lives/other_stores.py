@@ -23,7 +23,7 @@ from tornpage.ledger import (
 )
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.disk.files import DATABASE_NAME
-from tornpage.ledger.disk.rows import Unreadable
+from tornpage.ledger.disk.rows import TASKS, Unreadable
 from tornpage.ledger.stores import JsonSnapshotStore, MemoryStore, SqliteStore
 from tornpage.ledger.stores.store import OPTIONAL_METHODS
 from tornpage.scenarios.model.target import TargetError
@@ -80,6 +80,9 @@ class FailingStore:
         self.is_secured = True
         # The complete states that it was passed, with copies made at that moment.
         self.handed: list[tuple[Snapshot, dict[str, Any], dict[str, Any]]] = []
+        # The tasks that could not be read when it was loaded, and whether each of these states had them.
+        self._unreadable: list[str] = []
+        self._is_whole = True
 
     def __getattr__(self, name: str) -> Any:
         if self._nones and name in self._lacks:
@@ -93,8 +96,11 @@ class FailingStore:
         if name == "load_snapshot":
             if self._is_gone:
                 raise self._failure("the store is gone")
-            return method()
+            loaded = method()
+            self._unreadable = _unreadable_tasks(loaded)
+            return loaded
         if name == "save_snapshot":
+            self._is_whole = self._is_whole and _unreadable_tasks(args[0]) == self._unreadable
             self.handed.append((args[0], dict(args[0].tasks), dict(args[0].deliveries)))
         fails, self.fails = self.fails, None
         if fails is not None:
@@ -123,8 +129,14 @@ class FailingStore:
 
     @property
     def keeps_what_it_was_handed(self) -> bool:
-        """Whether no caller has changed a snapshot after it was handed over."""
-        return all(dict(one.tasks) == tasks and dict(one.deliveries) == states for one, tasks, states in self.handed)
+        """Whether no caller has changed a snapshot after it was handed over, or left out what can't be read."""
+        return self._is_whole and all(
+            dict(one.tasks) == tasks and dict(one.deliveries) == states for one, tasks, states in self.handed
+        )
+
+
+def _unreadable_tasks(snapshot: Snapshot) -> list[str]:
+    return [one.key for one in snapshot.quarantined if one.table == TASKS.name]
 
 
 def store_of(kind: str, directory: Path) -> Any:
@@ -242,11 +254,11 @@ def _has_delivery(ledger: Ledger, task_id: str) -> bool:
     return False
 
 
-def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any, errno: int = 0) -> Any:
+def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any, errno: int | None = None) -> Any:
     """The view of a ledger on a JSON snapshot that others have written, and the file after two more tasks.
 
-    `document` is the file's value, or its text if it is a text. With `errno` the system fails to sync the file, and
-    the answer is the error of a change.
+    `document` is the file's value, or its text if it is a text. With `errno` the system fails to sync the file (0: once
+    Ctrl-C comes instead), and the answer is the error of a change, and the files after it.
     """
     directory.mkdir(exist_ok=True)
     path = directory / "written.json"
@@ -257,9 +269,11 @@ def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any,
     except StoreError as error:
         return {"error": type(error).__name__, "left": path.read_bytes() == before}
     with contextlib.closing(ledger):
-        if errno:
-            with mock.patch.object(os, "fsync", side_effect=OSError(errno, os.strerror(errno))):
-                return _error_of(lambda: ledger.tasks.create(runtime="cli", owner_key="me", task="new"))
+        if errno is not None:
+            fails = OSError(errno, os.strerror(errno)) if errno else [KeyboardInterrupt, *[None] * 9]
+            with mock.patch.object(os, "fsync", side_effect=fails):
+                said = _error_of(lambda: ledger.tasks.create(runtime="cli", owner_key="me", task="new"))
+            return [said, sorted(file.name for file in directory.iterdir()), path.read_bytes() == before]
         tasks = ledger.tasks.list()
         named = sorted({task.task_id for task in tasks} | {"nobody"})
         shown = {
@@ -312,6 +326,8 @@ def _error_of(make: Callable[[], object]) -> str:
         make()
     except StoreError as error:
         return f"{type(error).__name__} {error.outcome}"
+    except KeyboardInterrupt:
+        return "KeyboardInterrupt"
     return ""
 
 

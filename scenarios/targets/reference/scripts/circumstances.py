@@ -355,6 +355,14 @@ def workers() -> Iterator[Action]:
         ["retire", "nobody"], ["release", "nobody"],
     ])  # fmt: skip
 
+    # Ids that look like others, or like files beside theirs.
+    for place in ("directory", "memory"):
+        for name in ("a.b", "a.lock", "A", "a-", "0", "x" * 128):
+            yield call("workers.life", place=place, calls=[
+                ["hold", "a"], ["hold", name], ["release", name], ["is_alive", "a"], ["clean", [name]], ["hold", name],
+                ["clean", ["a"]], ["hold", name], ["release", "a"], ["is_alive", name], ["clean", []],
+                ["release", name], ["clean", []], ["hold", name], ["retire", name], ["hold", name], ["is_alive", name],
+            ])  # fmt: skip
     for place in ("directory", "memory"):
         yield call("workers.life", place=place, calls=[
             ["hold", "a"], ["there hold", "a"], ["is_alive", "a"], ["release", "a"], ["is_alive", "a"],

@@ -40,6 +40,8 @@ def refused_files() -> Iterator[Action]:
     """The system refuses a call on a file: an opening's, a worker's, an import's, a look's."""
     yield call("files.refused", before="nothing", acts=["open"])
     yield call("files.refused", before="wide", acts=["open", "audit", "work", "recover", "import"])
+    for code in ("ENOSPC", "EDQUOT", "EROFS", "EACCES"):
+        yield call("files.refused", before="nothing", acts=["work"], code=code)
 
 
 def two_workers() -> Iterator[Action]:

@@ -284,7 +284,7 @@ def snapshots() -> Iterator[Action]:
     for twice in ([task, task, other], [task, other, {**task, "task": "play"}], [{**task, "status": "paused"}, task]):
         yield call("open.snapshot", document={**whole, "tasks": twice})
     yield call("open.snapshot", document={**whole, "deliveries": [state, {"task_id": "b"}, {"task_id": "a"}]})
-    for errno in (1, 5, 13, 28, 30, 122):
+    for errno in (0, 1, 5, 13, 28, 30, 122):
         yield call("open.snapshot", document=whole, errno=errno)
     for document in ("", "{", "[]", "5", {"version": 1}, {**whole, "version": 2}, {**whole, "version": "1"},
                      {**whole, "version": 0}, {**whole, "tasks": {}}, {**whole, "deliveries": None}):  # fmt: skip
@@ -300,7 +300,7 @@ def openings() -> Iterator[Action]:
         "newer in a torn frame", "newer without its commit", "newer in an old frame", "newer in a wrong frame",
         "newer in a log that is none",
         "newer in a wrong log", "newer in a log with a torn head", "hot journal", "newer before a hot journal",
-        "short log",
+        "short log", "newer in a log of small pages", "newer in a log of large pages",
         "log of another machine", "newer in a log of another machine", "read-only directory", "log alone",
         "index is a pipe", "index is a directory", "log is a directory",
         "journal is a directory", "wal is read-only", "shm is read-only", "journal is read-only",
@@ -338,6 +338,14 @@ def typed_options() -> Iterator[Action]:
         for before in ("ledger", "text", "newer", "newer in its log", "link", "of another", "damaged", "other mode",
                        "newer in a log of another machine"):  # fmt: skip
             yield call("open.typed", argv=[*where, *argv], before=before)
+    # A look, which does not prepare what it looks at, meets each of them.
+    for before in (
+        "nothing", "directory", "empty", "short", "no file", "file", "shared", "read-only", "log is a link",
+        "index differs", "version 1", "version 2", "hot journal", "newer before a hot journal", "newer late in its log",
+        "index is a pipe", "log is a directory", "journal is a directory",
+        "wal is read-only", "newer, persist",
+    ):  # fmt: skip
+        yield call("open.typed", argv=[*where, "tasks", "audit"], before=before)
     for mode in ("wal", "delete", "truncate", "persist"):
         for before in ("nothing", "ledger", "other mode"):
             yield call("open.typed", argv=[*where, "--journal-mode", mode, *making], before=before)

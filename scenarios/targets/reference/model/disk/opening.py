@@ -21,7 +21,8 @@ _REFUSED: Final = {
     **dict.fromkeys(("index is a pipe", "index is a directory", "log is a directory", "journal is a directory"),
                     "StoreUnavailable"),
     **dict.fromkeys(
-        ("newer in its log", "newer late in its log", "newer with junk after it", "newer in a log of another machine"),
+        ("newer in its log", "newer late in its log", "newer with junk after it", "newer in a log of another machine",
+         "newer in a log of small pages", "newer in a log of large pages"),
         "StoreSchemaNewer",
     ),
 }  # fmt: skip
@@ -129,12 +130,14 @@ def typed(
     # Not in the specification: an empty variable is none.
     where = (options.get("--state-dir") or variable or _OF_THE_USER).removeprefix("{home}/")
     is_look = list(words[:2]) == ["tasks", "audit"] or list(words) == ["tasks", "maintenance"]
-    is_there = before not in ("nothing", "directory")
-    is_refused = where == "state" and before in (_REFUSED_TO_A_LOOK if is_look else _REFUSED)
+    is_there = before not in ("nothing", "directory", "file")
+    is_refused = where == "state" and before.partition(",")[0] in (_REFUSED_TO_A_LOOK if is_look else _REFUSED)
     waits_ms = int(options.get("--busy-timeout-ms", 5_000))
     # Longer than SQLite can wait.
     is_wrong = options.get("--state-dir") in ("", ":memory:") or waits_ms >= 2**31
-    known: Any = "rollback" if before == "other mode" else Anything() if before in _REFUSED else "wal"
+    known: Any = "rollback" if before in _WITHOUT_LOG else Anything() if before.partition(",")[0] in _REFUSED else "wal"
+    if before == "empty" and is_look:
+        known = None
     modes = {"state": known} if is_there else {}
     there = {"state"} if before != "nothing" else set()
     opens = not (is_refused or is_wrong)
@@ -146,7 +149,7 @@ def typed(
         there.add(where)
     return Outcome(state, {
         "exit": 0 if opens else 2,
-        "left": Anything() if where == "state" and makes else True,
+        "left": Anything() if where == "state" and (makes or "hot journal" in before) else True,
         # If the file is refused before it is opened, or by a read of it, no connection was made.
         "waits_ms": [waits_ms] if makes else Anything(),
         "there": sorted(there),

@@ -144,10 +144,10 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 _OF_THE_SYSTEM: Final = {1: "StoreReadOnly", 13: "StoreReadOnly", 28: "StoreFull", 122: "StoreFull"}
 
 
-def snapshot(world: World, state: State, *, document: Any, errno: int = 0) -> Outcome:
+def snapshot(world: World, state: State, *, document: Any, errno: int | None = None) -> Outcome:
     """§1: an unreadable record is reported and kept, and the others load; an invalid file is left unchanged.
 
-    §0: a change that can't be synced may be there; nothing can be secured meanwhile.
+    §0: a change that can't be synced may be there; nothing can be secured meanwhile. The temporary file goes.
 
     §2, times: always ordered, on restore and in fresh reads; §3: the audit looks for contradictions in what is written.
     """
@@ -160,8 +160,9 @@ def snapshot(world: World, state: State, *, document: Any, errno: int = 0) -> Ou
         return Outcome(state, {"error": "StoreCorrupt", "left": True})
     if version > 1:
         return Outcome(state, {"error": "StoreSchemaNewer", "left": True})
-    if errno:
-        return Outcome(state, f"{_OF_THE_SYSTEM.get(errno, 'StoreIOError')} unknown")
+    if errno is not None:
+        said = f"{_OF_THE_SYSTEM.get(errno, 'StoreIOError')} unknown" if errno else "KeyboardInterrupt"
+        return Outcome(state, [said, ["written.json"], True if errno else Anything()])
     good, bad = _parted("task", "tasks", tasks)
     told, wrong = _parted("delivery", "task_delivery_state", deliveries)
     mine = sorted({name for name in told if name in good})
