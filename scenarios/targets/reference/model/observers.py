@@ -56,7 +56,9 @@ def life(_world: World, state: State, *, calls: Iterable[tuple[str, Any]], kind:
         many = ends[0] if ends else len(owed + heard)
         answers.append(["it ended" if ends else None, (owed + heard)[:many]])
         owed = (owed + heard)[many:]
-    return Outcome(state, answers)
+    # §2: an observer that raises is logged; of the first call, which opens the ledger, the log is not looked at.
+    failures = [event for _, heard in answers[1:] for event in heard if event[0] == "fails"]
+    return Outcome(state, [*answers, [True] * len(failures)])
 
 
 def _heard(listening: list[str], tasks: dict[str, None], name: str, argument: Any) -> list[Any]:
