@@ -4,6 +4,7 @@ import ctypes
 import gc
 import mmap
 import os
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -70,17 +71,25 @@ def syncing_libraries() -> list[str]:
     earlier is searched.
     """
     gc.unfreeze()
-    if not _syncing():
-        return []
-    # A library that is no longer used is in a reference cycle with its functions.
-    collect()
-    return sorted(_syncing())
+    found = _syncing()
+    # A library that is no longer used is in a reference cycle with its functions. A collection goes through all
+    # objects: one is enough for each library.
+    if any(one not in _IN_USE for one, _ in found):
+        found.clear()
+        collect()
+        found = _syncing()
+        _IN_USE.update(one for one, _ in found)
+    return sorted({name for _, name in found})
 
 
-def _syncing() -> set[str]:
+# Those that a collection has left.
+_IN_USE: Final[weakref.WeakSet[ctypes.CDLL]] = weakref.WeakSet()
+
+
+def _syncing() -> list[tuple[ctypes.CDLL, str]]:
     """The sync functions looked up in the live `CDLL` objects, which are found as referrers of their types (quick)."""
     libraries = (one for one in gc.get_referrers(*_with_subclasses(ctypes.CDLL)) if isinstance(one, ctypes.CDLL))
-    return {name for one in libraries for name in vars(one) if name in _SYNCING}
+    return [(one, name) for one in libraries for name in vars(one) if name in _SYNCING]
 
 
 def _with_subclasses(type_: type[Any]) -> list[type[Any]]:

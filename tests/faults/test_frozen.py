@@ -1,6 +1,7 @@
 """What exists before a campaign is left alone by the garbage collector, but for open connections."""
 
 import contextlib
+import ctypes
 import gc
 import sqlite3
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tornpage import faults
+from tornpage.faults.files import unseen
 from tornpage.faults.garbage import living
 
 
@@ -68,3 +70,19 @@ def test_objects_are_found_by_type_also_beside_classes_that_have_no_hash() -> No
         assert not any(one is odd for one in found)
         # What has just been made is young.
         assert any(one is connection for one in living(lambda kind: kind is Own, 0))
+
+
+def test_a_library_that_syncs_is_known_to_be_in_use_after_one_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    collections = []
+    monkeypatch.setattr(unseen, "collect", lambda: collections.append(gc.collect()))
+    library = ctypes.CDLL(None)
+    assert library.fsync is not None
+    for _ in range(2):
+        assert unseen.syncing_libraries() == ["fsync"]
+        assert len(collections) == 1
+    # One that is dropped stays in a reference cycle; it is looked for again with each other library.
+    other = ctypes.CDLL(None)
+    assert other.fdatasync is not None
+    del library
+    assert unseen.syncing_libraries() == ["fdatasync"]
+    assert len(collections) == 2

@@ -18,7 +18,7 @@ from tornpage.scenarios.search.recorder import Recorder
 
 Command = Callable[..., Any]
 pytestmark = [
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "quick_is_small"),
     # aiosqlite's own, and sqlite3's from 3.13 on, of a connection that a failed opening has left to the collector.
     pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:.*was deleted before being closed:ResourceWarning"),
@@ -202,7 +202,7 @@ def test_a_store_that_nothing_awaits_is_refused_with_what_to_write(command: Comm
 
 
 def searched(target: SimpleTarget, search: str) -> Recorder:
-    profile = Profile("test", 1, None, scenarios=2, steps=4, limit_points=24)
+    profile = Profile("test", 1, 8, scenarios=2, steps=4, limit_points=24)
     return campaign.run(target, Plan((search,), profile, report=None))
 
 

@@ -147,7 +147,7 @@ DEFECTS = [
 def test_a_defect_is_caught_by_its_check_and_its_scenario_shows_it_again(
     target: type[tiny_stores.Tiny], configuration: Configuration, code: str, shim: faults.Shim, home: Path
 ) -> None:
-    recorder = contended(target(), home / "search", configuration, most_points_per_call=24)
+    recorder = contended(target(), home / "search", configuration, most_points_per_call=8)
     assert code in codes(recorder)
     for found in recorder.findings:
         again, counts = play(found.finding.scenario, target(), home / "again")
@@ -196,7 +196,7 @@ def test_the_same_seed_takes_the_same_sample_and_it_holds_every_kind(shim: fault
     def sampled(seed: int) -> list[PointTried]:
         tried: list[PointTried] = []
         keep = [lambda event: tried.append(event) if isinstance(event, PointTried) else None]
-        contended(Patient(), home, WAL, most_points_per_call=15, seed=seed, handlers=keep)
+        contended(Patient(), home, WAL, most_points_per_call=8, seed=seed, handlers=keep)
         return tried
 
     first, second, third = sampled(3), sampled(3), sampled(4)
@@ -298,7 +298,7 @@ def test_it_is_a_search_of_the_campaign() -> None:
 
 # -- the command -------------------------------------------------------------------------------------------
 
-TINY = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--points", 10)
+TINY = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--points", 4)
 
 
 def test_the_command_finds_prints_and_its_line_pasted_shows_it_again(command: Command) -> None:
@@ -377,11 +377,11 @@ def is_running(pid: int) -> bool:
     ],
 )
 def test_the_reference_is_silent(name: str, command: Command) -> None:
-    ran = command("contend", "--configuration", name, "--points", 4, "--seed", 1, "--json", "--quiet")
+    ran = command("contend", "--configuration", name, "--points", 3, "--seed", 1, "--json", "--quiet")
     data = json.loads(ran.out)
     assert data["findings"] == []
     (searched,) = data["searches"]
-    assert searched["counts"]["contentions"] > 30
+    assert searched["counts"]["contentions"] > 20
     assert searched["complete"]
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions o
 
 
 def swept(target: Any) -> Recorder:
-    return run(target, Plan(("sweep",), Profile("test", None, None, 0, 0), report=None))
+    return run(target, Plan(("sweep",), Profile("test", 1, 20, 0, 0), report=None))
 
 
 @pytest.mark.parametrize("name", ["BlobsTarget", "ExportsTarget", "PublishedTarget"])

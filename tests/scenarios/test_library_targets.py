@@ -139,10 +139,10 @@ def test_a_python_without_dbm_sqlite3_says_so(monkeypatch: pytest.MonkeyPatch, c
 
 @pytest.mark.parametrize("name", ["apscheduler", "dbm-sqlite3", "huey", "sqlalchemy", "sqlitedict-autocommit"])
 def test_a_quick_sweep_finds_nothing(name: str, search: Callable[..., Recorder]) -> None:
-    recorder = search(library(name), points=10, seed=1)
+    recorder = search(library(name), points=4, seed=1, configurations=1)
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.vacuous == []
-    assert recorder.count("fired") > 50
+    assert recorder.count("fired") > 20
 
 
 @pytest.mark.slow
@@ -260,7 +260,8 @@ def test_no_memory_for_a_commit_leaves_the_transaction_open(
     first = [put(target, 0)] if action else [Restart()]
     played = (
         play(scenario_of(target, *first, Limit("allocation", n, sticky=True), put(target, action)), target, home)[0]
-        for n in range(begin, 500)
+        # So many allocations in a row show it, whatever the version of SQLite.
+        for n in range(begin, 500, 8)
     )
     found = next(one for one in played if one is not None)
     assert found.code in {"acknowledged-is-durable", "memory-equals-disk", "still-usable-after-the-fault"}

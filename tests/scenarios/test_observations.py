@@ -12,6 +12,7 @@ from tornpage.scenarios.run import record as run_record
 from tornpage.scenarios.run.record import OUTCOMES
 
 Command = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("quick_is_small")
 SWEEP = ("sweep", "--target", "tiny_stores:RemembersFirst", "--configuration", "wal/FULL", "--quiet")
 FUZZ = (
     "fuzz",
@@ -20,7 +21,7 @@ FUZZ = (
     "--configuration",
     "wal/FULL",
     "--scenarios",
-    "20",
+    "5",
     "--steps",
     "8",
     "--quiet",
@@ -78,7 +79,7 @@ def test_each_point_is_a_test_case_in_the_form_that_hypothesis_has(command: Comm
 def test_the_scenarios_of_fuzz_are_hypothesis_own_test_cases(command: Command, tmp_path: Path) -> None:
     assert command(*FUZZ, "--observe", "observed").code == 0
     cases = lines_of(tmp_path / "observed", "testcases")
-    assert len(cases) >= 20
+    assert len(cases) >= 5
     for case in cases:
         require_fields(case, TEST_CASE)
         assert case["status"] in {"passed", "gave_up"}

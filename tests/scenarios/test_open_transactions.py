@@ -120,7 +120,7 @@ def test_a_transaction_on_a_connection_of_another_thread_is_named(kind: type[She
 @pytest.mark.parametrize("seed", first_of(range(2)))
 def test_a_small_sample_has_each_lock_that_stays_refused(seed: int, tmp_path: Path) -> None:
     """A single refusal is hidden by the busy handler, so only this shows what is left open at a COMMIT."""
-    recorder = Recorder()
+    recorder = Recorder(most_findings=1)
     with faults.install():
         Sweep(ShelfTarget(), recorder, tmp_path, most_points_per_call=1, every_operation=True, seed=seed).run()
     assert any("it wrote the change of the failed call before it" in one.finding.message for one in recorder.findings)
@@ -161,7 +161,7 @@ class TidiesUpTarget(LeavesItOpenTarget):
 
 @pytest.mark.parametrize("name", ["LeavesItOpenTarget", "TidiesUpTarget"])
 def test_a_lock_that_a_caller_has_left_is_a_finding_of_two_callers(name: str) -> None:
-    profile = Profile("test", 1, None, 0, 0, schedules=60)
+    profile = Profile("test", 1, None, 0, 0, schedules=20)
     target = find_or_import(f"test_open_transactions:{name}")
     recorder = campaign.run(target, Plan(("interleave",), profile, report=None))
     messages = [one.finding.message for one in recorder.findings]
@@ -216,7 +216,7 @@ class CountsAtItsEndTarget(CommitsAtItsEndTarget):
 def test_a_change_that_a_call_has_left_open_is_no_memory_of_a_store_for_one_caller() -> None:
     profile = Profile("test", 1, None, 0, 0, schedules=20)
     target = find_or_import("test_open_transactions:CountsAtItsEndTarget")
-    recorder = campaign.run(target, Plan(("interleave",), profile, report=None))
+    recorder = campaign.run(target, Plan(("interleave",), profile, report=None, most_findings=1))
     assert recorder.findings
     assert recorder.vacuous == []
     assert not any("not tried" in note for ended in recorder.ended for note in ended.notes)

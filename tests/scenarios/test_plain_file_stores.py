@@ -27,9 +27,11 @@ SOUND = [
 ]  # fmt: skip
 
 
-def searched(target: Any, *searches: str, points: int | None = None, states: int = 40) -> Recorder:
-    profile = Profile("test", points, None, 0, 0, crash_states=states)
-    return run(target, Plan(searches, profile, report=None))
+def searched(
+    target: Any, *searches: str, points: int | None = None, states: int = 40, most_findings: int = 25
+) -> Recorder:
+    profile = Profile("test", None, points, 0, 0, crash_states=states)
+    return run(target, Plan(searches, profile, report=None, most_findings=most_findings))
 
 
 # From Python 3.12 on, tempfile says of a file whose write has failed that it goes with its object.
@@ -37,10 +39,10 @@ def searched(target: Any, *searches: str, points: int | None = None, states: int
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_store_is_never_accused(name: str) -> None:
     target = getattr(plain_stores, name)()
-    recorder = searched(target, "crash")
+    recorder = searched(target, "crash", states=10)
     assert not recorder.findings
     assert not recorder.vacuous
-    recorder = searched(target, "sweep")
+    recorder = searched(target, "sweep", points=40)
     assert not recorder.findings
     assert not recorder.vacuous
     assert recorder.count("fired") > 100
@@ -80,7 +82,7 @@ def test_a_change_that_is_not_seen_ends_the_search_at_the_call_that_made_it(
 )
 def test_a_sync_that_is_not_seen_is_no_finding(command: Command, name: str, way: str) -> None:
     try:
-        ran = command("crash", "--target", f"plain_stores:{name}", "--states", "5")
+        ran = command("crash", "--target", f"plain_stores:{name}", "--states", "1")
     finally:
         # It is found for as long as its library lives: other tests are in the same process.
         vars(plain_stores.C_LIBRARY).pop("fdatasync", None)
@@ -101,19 +103,20 @@ def test_a_sync_that_is_not_seen_is_no_finding(command: Command, name: str, way:
     ],
 )
 def test_a_wrong_store_is_found(name: str, search: str) -> None:
-    recorder = searched(getattr(plain_stores, name)(), search, points=60)
+    recorder = searched(getattr(plain_stores, name)(), search, points=10, states=10, most_findings=1)
     code = "acknowledged-is-durable" if name == "SwallowsBlobErrors" else "integrity"
     assert code in {found.finding.code for found in recorder.findings}
 
 
 def test_a_descriptor_that_a_start_leaks_is_found_and_does_not_end_the_search() -> None:
-    recorder = searched(plain_stores.LeaksItsLock(), "crash")
+    recorder = searched(plain_stores.LeaksItsLock(), "crash", states=10)
     assert {found.finding.code for found in recorder.findings} == {"still-usable-after-the-fault"}
     assert not recorder.vacuous
 
 
 def test_a_finding_under_a_fault_of_a_plain_file_replays(command: Command) -> None:
-    ran = command("sweep", "--target", "plain_stores:SwallowsBlobErrors", "--quiet")
+    plan = ("--plan", "file-write@1=ENOSPC")
+    ran = command("sweep", "--target", "plain_stores:SwallowsBlobErrors", "--quiet", *plan)
     assert ran.code == 1, ran
     assert "arm file-write@1=ENOSPC" in ran.out
     line = next(line for line in ran.out.splitlines() if "tornpage replay" in line)
@@ -124,7 +127,7 @@ def test_a_finding_under_a_fault_of_a_plain_file_replays(command: Command) -> No
 
 
 def test_blobs_that_are_written_first_are_never_accused() -> None:
-    recorder = searched(plain_stores.SoundBlobs(), "sweep", "crash", points=30)
+    recorder = searched(plain_stores.SoundBlobs(), "sweep", "crash", points=30, states=10)
     assert not recorder.findings
     assert not recorder.vacuous
 
@@ -139,11 +142,11 @@ def test_a_plan_by_hand_reaches_plain_files(command: Command, plan: str) -> None
 def test_the_ledgers_json_file_is_swept_crashed_killed_and_fuzzed() -> None:
     target = JsonFile()
     assert searches_for(target) == ("sweep", "crash", "kill", "fuzz")
-    profile = Profile("test", None, 8, 6, 8, kills=4, scenarios_a_batch=6)
+    profile = Profile("test", None, 8, 6, 8, kills=2, scenarios_a_batch=6)
     recorder = run(target, Plan(("sweep", "kill", "fuzz"), profile, report=None))
     assert not recorder.findings
     assert recorder.count("fired") > 50
-    assert recorder.count("kills") == 4
+    assert recorder.count("kills") == 2
 
 
 def test_a_target_of_plain_files_has_no_locks_to_contend_for(command: Command) -> None:
