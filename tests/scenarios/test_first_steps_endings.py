@@ -121,3 +121,39 @@ def test_a_connection_with_rows_of_another_shape_is_asked_for_its_level(
     text = JARS.replace('        self.db.execute("CREATE', f'{opened}        self.db.execute("CREATE')
     _, source = written(command, tmp_path, text, f"{shape}:Jars")
     assert 'Configuration("delete", "EXTRA")' in source
+
+
+CLOSING = '''
+import sqlite3
+
+
+class Closing:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS jar (name PRIMARY KEY)")
+
+    def add(self, name: str):
+        self.db.execute("INSERT OR REPLACE INTO jar VALUES (?)", (name,))
+        self.db.commit()
+        self.db.close()
+'''
+KEEPING = '''
+
+class Keeping(Closing):
+    def keep(self, name: str):
+        with self.db:
+            self.db.execute("INSERT OR REPLACE INTO jar VALUES (?)", (name,))
+'''
+
+
+def test_calls_that_close_the_store_are_named_and_how_to_have_them_called(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "closing.py").write_text(CLOSING)
+    ended = command("new", "target", "--from", "closing:Closing")
+    assert ended.code == 2
+    assert "tried: add (it closes the store's connection); a store makes several calls while open" in ended.err
+
+
+def test_a_call_with_arguments_that_closes_the_store_is_no_way_to_close_it(command: Command, tmp_path: Path) -> None:
+    out, source = written(command, tmp_path, CLOSING + KEEPING, "keeping:Keeping")
+    assert "not called: add: it closes the store's connection\n" in out
+    assert "self.add(" not in source

@@ -116,7 +116,8 @@ def nothing_added(
     tried: Sequence[str], left_out: Mapping[str, str], made: Sequence[str], reads: Collection[str]
 ) -> NotLearned:
     """The calls that were tried, each with the reason why it added nothing; those of `made` changed a row, or read."""
-    told = [name for name, reason in left_out.items() if name in tried or reason == LEFT_ALONE]
+    untried = (LEFT_ALONE, CLOSES, REMOVES_THE_FILE)
+    told = [name for name, reason in left_out.items() if name in tried or reason in untried]
     did = {name: "it only reads" if name in reads else "it changed a row, and added none" for name in made}
     reasons = {**did, **{name: left_out[name] for name in told}}
     names = dict.fromkeys((*tried, *told))
@@ -133,6 +134,8 @@ def _cure(reasons: Mapping[str, str], *, is_any_tried: bool) -> str:
         return f"; {WRITE_BEHIND}"
     if NEEDS_AN_OBJECT in found:
         return "; for a call that needs an object, name a function that returns a store whose calls take plain values"
+    if CLOSES in found:
+        return "; a store makes several calls while open: name a function that returns one whose calls leave it open"
     if LEFT_ALONE in found:
         return "; to have one called all the same, name a function that returns a store with another name for it"
     if reasons:

@@ -435,7 +435,8 @@ class Played:
         if not self.closes and callable(getattr(self.store, "__exit__", None)):
             self.closes = "__exit__"
         if not self.closes and self.store is self.own:
-            self.closes = next((name for name, why in self.ended.items() if why == CLOSES and name.isidentifier()), "")
+            closing = (name for name, why in self.ended.items() if why == CLOSES and name.isidentifier())
+            self.closes = next((name for name in closing if not needed(getattr(self.own, name))), "")
         close = getattr(self.store, "close", None)
         if close is None and self.connection is not None:
             close = eval(f"store.{self.connection}.close", {"store": self.store})  # noqa: S307 - as `connection_in` says
