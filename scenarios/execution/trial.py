@@ -34,6 +34,7 @@ from tornpage.scenarios.execution.hidden_errors import HiddenErrors
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened
 from tornpage.scenarios.execution.snapshots import Files, Holder, beside, require_let_go
+from tornpage.scenarios.execution.temporary_names import drawn_for
 from tornpage.scenarios.model.beats_key import adds_one_key
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong
@@ -105,6 +106,8 @@ class Trial:
         self.connections = faults.Connections(self.statements.connect, self.statements.module)
         self.environment = environment_of(target)
         self.session: Session | None = None
+        # Whether no other session of the store is called at the same time.
+        self.is_alone = True
         # How many crashes the store has gone through: each is the end of a process.
         self.life = 0
         # A scope round each call of the session.
@@ -135,7 +138,7 @@ class Trial:
 
     def open(self) -> Self:
         """Open the session; passes on what the target raises."""
-        with collected(self._dropped), in_life(self.life, opening=True):
+        with collected(self._dropped), in_life(self.life, opening=True), self._names_of_files("open"):
             self.session = self._open_in(self.directory, self.environment)
             # A thread that it has begun may connect a moment later: the path is its own until then.
             others_rest()
@@ -148,7 +151,7 @@ class Trial:
         session, self.session = self.session, None
         try:
             if session is not None:
-                with in_time("closing the store"), self._in_its_process():
+                with in_time("closing the store"), self._in_its_process(), self._names_of_files("close"):
                     session.close()
         except TookTooLongError as hang:
             raise self._hung(hang) from None
@@ -164,6 +167,9 @@ class Trial:
         """The store running: also a read of it may create files, for their owner alone."""
         with collected(self._dropped), in_life(self.life) if self.life else contextlib.nullcontext(), StrictUmask():
             yield
+
+    def _names_of_files(self, call: object) -> contextlib.AbstractContextManager[None]:
+        return drawn_for(call, self.environment.now_ms) if self.is_alone else contextlib.nullcontext()
 
     def __enter__(self) -> Self:
         return self
@@ -330,7 +336,7 @@ class Trial:
         """Make a call on the open session; passes on what it raises."""
         if self.session is None:
             raise RuntimeError(f"{action}: no session is open")
-        with in_time(action), self._in_its_process():
+        with in_time(action), self._in_its_process(), self._names_of_files(action):
             try:
                 with self.around_call():
                     answer: object = self.session.call(action)
@@ -358,7 +364,7 @@ class Trial:
         session, self.session = self.session, None
         try:
             if session is not None:
-                with in_time("closing the store"), self._in_its_process():
+                with in_time("closing the store"), self._in_its_process(), self._names_of_files("close"):
                     session.close()
         finally:
             self._holder.release()

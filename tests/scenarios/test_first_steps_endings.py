@@ -123,7 +123,7 @@ def test_a_connection_with_rows_of_another_shape_is_asked_for_its_level(
     assert 'Configuration("delete", "EXTRA")' in source
 
 
-CLOSING = '''
+CLOSING = """
 import sqlite3
 
 
@@ -136,14 +136,14 @@ class Closing:
         self.db.execute("INSERT OR REPLACE INTO jar VALUES (?)", (name,))
         self.db.commit()
         self.db.close()
-'''
-KEEPING = '''
+"""
+KEEPING = """
 
 class Keeping(Closing):
     def keep(self, name: str):
         with self.db:
             self.db.execute("INSERT OR REPLACE INTO jar VALUES (?)", (name,))
-'''
+"""
 
 
 def test_calls_that_close_the_store_are_named_and_how_to_have_them_called(command: Command, tmp_path: Path) -> None:

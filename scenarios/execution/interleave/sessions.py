@@ -81,6 +81,7 @@ def opened(target: Target, setting: Setting) -> Trial:
     """A session that has just been opened; passes on what the target raises."""
     trial = Trial(target, setting.configuration, setting.home, {})
     trial.at_step(setting.step)
+    trial.is_alone = False
     return trial.open()
 
 
