@@ -25,7 +25,7 @@ from tornpage.scenarios.execution.interleave.serial import State
 from tornpage.scenarios.execution.pair import Pair
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.snapshots import Files, place
-from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.execution.trial import HangsError, Trial
 from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
@@ -158,9 +158,7 @@ class Executor(Pair):
             return
         fired, circumstance = self.armed.fired, self._circumstance()
         before, keeps = self.view, bool(self.counts["armed"]) or step.action.name in self._answering
-        files, wanted, stages, after = self.shadow.go_ahead(
-            step.action, keeps_files=keeps, settles=self.recording is not None
-        )
+        files, wanted, stages, after = self._without_a_fault(step.action, keeps_files=keeps)
         saved = files if self.armed else None
         wanted = self._in_its_own_words(step.action, wanted, changes=after != before)
         self._require_wanted(step, wanted)
@@ -175,7 +173,8 @@ class Executor(Pair):
             self._same_refusal(step, wanted, answer, met, follows=has_failed)
             if answer.kind == "raised" and not self.armed:
                 left_open = self.real.note_of_open_transaction()
-                message = f"no fault is armed, and {step.action} {answer}{left_open}"
+                other = f"; without any fault before it would be {wanted}" if wanted.kind == "refused" else ""
+                message = f"no fault is armed, and {step.action} {answer}{left_open}{other}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error
             fires = self.armed.fired != fired
             self._judge(ends=step.ends is True)
@@ -244,6 +243,24 @@ class Executor(Pair):
         if says_no(error) or (not is_beat and says_there_is_none(error, action, self.view)):
             return Answer("refused", error)
         return wanted
+
+    def _without_a_fault(
+        self, action: Action, *, keeps_files: bool
+    ) -> tuple[Files | None, Answer, tuple[View, ...], View]:
+        """Make the call on the shadow, see `Shadow.go_ahead`; raises `Violation` if it hangs, and not by itself."""
+        try:
+            return self.shadow.go_ahead(action, keeps_files=keeps_files, settles=self.recording is not None)
+        except HangsError as hang:
+            raise self._stuck_by_itself(action, hang) from None
+
+    def _stuck_by_itself(self, action: Action, hang: HangsError) -> Exception:
+        """The error for a call that hangs without any fault: a finding if it returns in a session just opened."""
+        try:
+            self._answer_again(action, self.shadow.crash_copy())
+        except (Exception, Violation):  # noqa: BLE001 - such as a call that waits for another caller
+            return hang
+        message = str(hang).removeprefix(f"{self.real.target.name}: ")
+        return Violation("still-usable-after-the-fault", f"{message}; in a session that was just opened it does")
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""

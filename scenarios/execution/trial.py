@@ -93,6 +93,10 @@ def _copied(value: Any) -> Any:
     return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
+class HangsError(TargetError):
+    """A call does not return without any fault: the target can't be tested so."""
+
+
 class Trial:
     """A target in use under possible faults. Raises `Violation` as soon as a check fails."""
 
@@ -191,7 +195,7 @@ class Trial:
         """The error for a call that did not return: without any fault the target can't be tested."""
         forget_frames(hang)
         if not self._was_troubled:
-            return TargetError(f"{self.target.name}: {hang}, without any fault")
+            return HangsError(f"{self.target.name}: {hang}, without any fault")
         return Violation("still-usable-after-the-fault", str(hang))
 
     # -- steps ---------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
-"""Searches without what the store under test says of its failures: log records and the ends of its threads.
+"""Searches without what the store under test says of its failures: log records, warnings and the ends of its threads.
 
 A search makes a store fail thousands of times. Where the program configures no handler, Python prints each warning, and
 the traceback of each thread that ends by an error: they would cover the report. A replay makes one scenario, and prints
-them.
+them. Python's own warnings are shown, or are errors, where ``-W``, ``PYTHONWARNINGS`` or pytest decides on them.
 """
 
 import contextlib
 import logging
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,11 +31,22 @@ def unlogged() -> Iterator[None]:
         root.addHandler(nothing)
     threading.excepthook = unless_of_a_fault
     try:
-        yield
+        with _unwarned():
+            yield
     finally:
         threading.excepthook = report
         if nothing is not None:
             root.removeHandler(nothing)
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    if sys.warnoptions or "pytest" in sys.modules:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _is_of_a_fault(error: BaseException | None) -> bool:

@@ -21,7 +21,10 @@ from tornpage.faults.contention.turns import Gate
 from tornpage.faults.contention.waiting import waiting_for_a_rival
 from tornpage.scenarios.execution import call_timeout, starvation
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, has_threads_of_the_store, in_time, patience
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, Scenario
 from tornpage.scenarios.model.target import Action, TargetError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 
@@ -252,6 +255,48 @@ def test_a_store_that_gives_up_is_left_alone() -> None:
 def test_a_call_that_hangs_without_a_fault_is_a_set_up_error(target: Any) -> None:
     with pytest.raises(TargetError, match=r"put\(key='a'\) did not return within 0.3 s .*, without any fault"):
         searched(target())
+
+
+class KeepsItsLock(others_stores.ShelfTarget):
+    """A call that is refused keeps the lock, so that the next one waits for ever."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def set_up(self) -> None:
+            super().set_up()
+            self.lock = threading.Lock()
+
+        def put(self, key: str, value: object = 1) -> None:
+            with self.lock:
+                super().put(key, value)
+
+        def take(self, key: str) -> None:
+            self.lock.acquire()
+            if not self.db.execute("DELETE FROM item WHERE key = ?", (key,)).rowcount:
+                raise KeyError(key)
+            self.lock.release()
+
+
+class WaitsForAnother(KeepsItsLock):
+    """A call waits until another caller has put what it takes."""
+
+    class kind(KeepsItsLock.kind):  # type: ignore[misc] # noqa: N801 - the attribute's name
+        def take(self, key: str) -> None:
+            while not self.db.execute("DELETE FROM item WHERE key = ?", (key,)).rowcount:
+                time.sleep(0.001)
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_call_that_hangs_only_after_another_one_is_a_finding(home: Path) -> None:
+    def played(target: others_stores.ShelfTarget) -> Violation | None:
+        scenario = Scenario(target.name, target.configurations[0], (Call(Action("take", {"key": "z"})), Call(PUT)))
+        return play(scenario, target, home)[0]
+
+    found = played(KeepsItsLock())
+    assert found is not None
+    assert found.code == "still-usable-after-the-fault"
+    assert "without any fault; in a session that was just opened it does" in str(found)
+    with pytest.raises(TargetError, match=r"take\(key='z'\) did not return within 0.2 s .*, without any fault$"):
+        played(WaitsForAnother())
 
 
 def take_a_lock_again_and_again(lock: "threading.RLock") -> None:

@@ -136,6 +136,76 @@ def test_what_a_crash_has_left_makes_no_store_full(home: Path) -> None:
     assert not is_full_anyway(filled, target, home)
 
 
+class Named(Log):
+    """One line of each text, at most four; a text that is there already is refused."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.db.execute("CREATE UNIQUE INDEX IF NOT EXISTS line_text ON line(text)")
+
+    def add(self, text: str) -> bool:
+        if self.db.execute("SELECT count(*) FROM line").fetchone()[0] >= self.most:
+            raise QueueFullError("four lines are there")
+        self.db.execute("INSERT INTO line(text) VALUES (?)", (text,))
+        return True
+
+
+class Dead(Named):
+    """Works no longer once it has refused a text: its session was not rolled back."""
+
+    most = 1_000
+    is_dead = False
+
+    def add(self, text: str) -> bool:
+        if self.is_dead:
+            raise QueueFullError("roll back first")
+        self.is_dead = True
+        added = super().add(text)
+        self.is_dead = False
+        return added
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_call_that_is_refused_fills_no_store(home: Path) -> None:
+    target, (one, two) = LogTarget(), map(Call, LogTarget.calls)
+    three, four = (Call(Action("add", {"text": text})) for text in ("three", "four"))
+    filled = Scenario(target.name, target.configurations[0], (one, one, two, three, four))
+    target.kind = Named
+    assert is_full_anyway(filled, target, home)
+    target.kind = Dead
+    assert not is_full_anyway(filled, target, home)
+
+
+def test_a_store_that_a_refused_call_has_stuck_is_found() -> None:
+    messages = [found.finding.message for found in fuzzed(Dead).findings]
+    assert any("the next call fails: QueueFullError('roll back first')" in one for one in messages), messages
+
+
+class DeadOnceRefused(Named):
+    """Works no longer once it has refused a text, and goes on after an error."""
+
+    is_dead = False
+
+    def add(self, text: str) -> bool:
+        if self.is_dead:
+            raise QueueFullError("roll back first")
+        try:
+            return super().add(text)
+        except sqlite3.IntegrityError:
+            self.is_dead = True
+            raise
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_refusal_that_is_another_one_without_the_fault_is_named_with_it(home: Path) -> None:
+    target, add = LogTarget(), Call(LogTarget.calls[0])
+    target.kind = DeadOnceRefused
+    steps = (Restart(), add, Arm("lock:db@1..=BUSY"), add, Clear(), add)
+    violation, _ = play(Scenario(target.name, target.configurations[0], steps), target, home)
+    assert "UNIQUE constraint" in str(violation)
+    assert "without any fault before it would be refused (roll back first)" in str(violation)
+
+
 class TakenTarget(LogTarget):
     """Lines are added and taken away."""
 

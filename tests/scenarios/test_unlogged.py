@@ -3,6 +3,8 @@
 import logging
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -82,3 +84,18 @@ def test_a_thread_that_ends_by_a_fault_is_not_reported_and_any_other_one_is(monk
     assert reported == [KeyError]
     ends_by(sqlite3.OperationalError("disk I/O error"))
     assert reported == [KeyError, sqlite3.OperationalError]
+
+
+@pytest.mark.parametrize("options", [(), ("-W", "default")])
+def test_a_search_shows_no_warnings_unless_the_user_asks_for_them(options: tuple[str, ...]) -> None:
+    program = """
+import warnings
+from tornpage.scenarios.run.unlogged import unlogged
+
+with unlogged():
+    warnings.warn("nothing was deleted")
+warnings.warn("and here nothing was inserted")
+"""
+    ran = subprocess.run([sys.executable, *options, "-c", program], capture_output=True, text=True, check=True)
+    assert ("nothing was deleted" in ran.stderr) is bool(options)
+    assert "nothing was inserted" in ran.stderr
