@@ -75,7 +75,7 @@ def test_answers_that_differ_by_themselves_are_not_compared() -> None:
 def test_a_read_that_swallows_its_error_is_found_and_replays(
     target: type[Target], search: Search, home: Path, shim: object
 ) -> None:
-    recorder = search(target(), points=30)
+    recorder = search(target(), points=8, configurations=1, most_findings=1)
     assert codes(recorder) == {"wrong-answer"}
     finding = recorder.findings[0].finding
     assert "without the fault it returns" in finding.message
@@ -99,7 +99,7 @@ SILENT = [
 
 @pytest.mark.parametrize("target", SILENT)
 def test_answers_of_a_right_store_are_never_called_wrong(target: type[Target], search: Search) -> None:
-    recorder = search(target(), "sweep", "fuzz", points=6, scenarios=10, steps=10)
+    recorder = search(target(), "sweep", "fuzz", points=3, scenarios=4, steps=10, configurations=1)
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.count("fired") > 10
 
@@ -115,23 +115,25 @@ def test_answers_of_a_right_store_are_never_called_wrong(target: type[Target], s
     ],
 )
 def test_what_is_not_compared_is_said(target: type[Target], said: str, search: Search) -> None:
-    assert said in notes(search(target(), points=1))
+    assert said in notes(search(target(), points=1, configurations=1))
 
 
 def test_a_failure_that_is_returned_and_not_raised_is_shown_with_what_to_do(search: Search) -> None:
-    recorder = search(answering_stores.RaisesNothingTarget(), points=2)
+    recorder = search(answering_stores.RaisesNothingTarget(), points=2, configurations=1)
     assert codes(recorder) == {"acknowledged-is-durable"}
     said = recorder.findings[0].finding.message
     assert "it returned {'ok': False, 'error': '" in said
     assert "let the target's `answer` raise an exception" in said
     # Where `answer` raises, the caller has to learn what went wrong, as from any other exception.
-    assert codes(search(answering_stores.ReportsWithoutWhyTarget(), points=2)) == {"error-is-not-hidden"}
+    assert codes(search(answering_stores.ReportsWithoutWhyTarget(), points=2, configurations=1)) == {
+        "error-is-not-hidden"
+    }
 
 
 @pytest.mark.parametrize("name", ["contend", "limits"])
 def test_rivals_and_limits_show_wrong_answers(name: str, search: Search) -> None:
-    profile = Profile("test", 1, None, 0, 0, rival_points=40, limit_points=20)
-    recorder = _run(answering_stores.JournalTarget(), Plan((name,), profile, report=None))
+    profile = Profile("test", 1, None, 0, 0, rival_points=20, limit_points=20)
+    recorder = _run(answering_stores.JournalTarget(), Plan((name,), profile, report=None, most_findings=1))
     assert codes(recorder) == {"wrong-answer"}
 
 
@@ -142,7 +144,7 @@ def _run(target: Target, plan: Plan) -> Recorder:
 
 
 def test_the_machine_finds_a_wrong_answer(search: Search) -> None:
-    recorder = search(answering_stores.SwallowsTarget(), "fuzz", scenarios=300, steps=12)
+    recorder = search(answering_stores.SwallowsTarget(), "fuzz", scenarios=300, steps=12, most_findings=1)
     assert codes(recorder) == {"wrong-answer"}
 
 

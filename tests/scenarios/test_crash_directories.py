@@ -15,7 +15,7 @@ from tornpage.scenarios.search.recorder import Recorder
 def searched(target: Any, seed: int = 0) -> tuple[Recorder, tuple[str, ...]]:
     """What the crash search records of a target, and what it notes."""
     ended: list[SearchEnded] = []
-    plan = Plan(("crash",), Profile("test", None, 30, 0, 0, crash_states=30), seed=seed, report=None)
+    plan = Plan(("crash",), Profile("test", 1, 30, 0, 0, crash_states=15), seed=seed, report=None)
     recorder = run(target, plan, (lambda event: ended.append(event) if isinstance(event, SearchEnded) else None,))
     return recorder, ended[0].notes
 

@@ -28,7 +28,7 @@ from tornpage.scenarios.search.recorder import Recorder
 def searched(
     target: Any, *searches: str, states: int | None = 30, seed: int = 0, device: Device | None = None, **of_plan: Any
 ) -> Recorder:
-    profile = Profile("test", None, 30, 0, 0, crash_states=states)
+    profile = Profile("test", 1, 30, 0, 0, crash_states=states)
     plan = Plan(searches or ("crash",), profile, seed=seed, report=None, device=device or Device(), **of_plan)
     return run(target, plan)
 
@@ -104,8 +104,9 @@ def test_what_a_failed_sync_drops_is_tried_only_where_it_is_promised_or_asked_fo
     assert asked.findings[0].promised
 
 
-def test_every_state_of_a_store_with_a_late_log_is_legal() -> None:
-    recorder = searched(crash_places.LogAfterSchema(), states=None)
+@pytest.mark.parametrize("states", [200, pytest.param(None, marks=pytest.mark.slow)])
+def test_states_of_a_store_with_a_late_log_are_legal(states: int | None) -> None:
+    recorder = searched(crash_places.LogAfterSchema(), states=states)
     assert not recorder.findings
     assert not recorder.vacuous
 

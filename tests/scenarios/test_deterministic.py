@@ -104,7 +104,7 @@ class LeasesTarget(SimpleTarget):
 
 
 def _searched(target: SimpleTarget, *searches: str, rehearses: bool = True) -> Recorder:
-    profile = Profile("test", 1, 4, 8, 40, limit_points=4, crash_states=60)
+    profile = Profile("test", 1, 4, 4, 40, limit_points=4, crash_states=20)
     return run(target, Plan(searches, profile, report=None, rehearses=rehearses))
 
 

@@ -277,7 +277,7 @@ def codes(recorder: Recorder) -> set[str]:
 
 @pytest.mark.parametrize("target", [SoundLedger, SoundRaisesInTheHandler, SoundTriesAgain])
 def test_a_store_that_wraps_or_handles_its_errors_is_left_alone(target: Any, search: Search) -> None:
-    recorder = search(target(), points=60)
+    recorder = search(target(), points=24, configurations=1)
     assert [found.finding.message for found in recorder.findings] == []
     assert recorder.count("surfaced")
 
@@ -287,7 +287,7 @@ def test_a_store_that_wraps_or_handles_its_errors_is_left_alone(target: Any, sea
 def test_a_store_that_hides_the_error_is_found_and_its_scenario_shows_it_again(
     target: Any, search: Search, home: Path
 ) -> None:
-    recorder = search(target(), points=60)
+    recorder = search(target(), points=24, configurations=1)
     assert codes(recorder) == {"error-is-not-hidden"}
     again, _ = play(recorder.findings[0].finding.scenario, target(), home / "again")
     assert again is not None

@@ -15,7 +15,16 @@ from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import find_or_import
 
 PROFILE = Profile(
-    "test", None, 100, scenarios=200, steps=10, crash_states=200, kills=30, rival_points=40, limit_points=40
+    "test",
+    None,
+    100,
+    scenarios=200,
+    steps=10,
+    crash_states=200,
+    kills=30,
+    rival_points=40,
+    limit_points=40,
+    scenarios_a_batch=3,
 )
 IN_PROCESS = [name for name in SEARCHES if name != "syscalls"]  # That one is for programs of their own.
 

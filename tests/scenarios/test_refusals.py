@@ -67,8 +67,8 @@ class Target(SimpleTarget):
         return {str(number): text for number, text in connection.execute("SELECT id, text FROM notes")}
 
 
-def searched(target: SimpleTarget, *searches: str, scenarios: int = 60) -> Recorder:
-    profile = Profile("test", None, 12, scenarios, 12, crash_states=20, every_operation=True)
+def searched(target: SimpleTarget, *searches: str, scenarios: int = 20) -> Recorder:
+    profile = Profile("test", 1, 8, scenarios, 12, crash_states=10, every_operation=True)
     return run(target, Plan(searches, profile, report=None))
 
 
