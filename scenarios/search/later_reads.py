@@ -26,7 +26,7 @@ from tornpage.scenarios.model.judging.answers import NOT_COMPARED, agreed
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Restart, Step
-from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 from tornpage.scenarios.search.workload import Start
 
 # Of a long workload so many distinct reading calls are made.
@@ -130,8 +130,9 @@ class LaterReads:
         """What follows, twice: an answer that differs is not compared. Nothing, if that fails."""
         try:
             first, second = (self._played(configuration, start, home, is_done=is_done) for _ in range(2))
-        except Violation:
-            # It is a finding of its own, without any fault.
+        except TargetError:
+            raise
+        except Exception:  # noqa: BLE001 - a view or an opening that fails: a finding of its own, without any fault
             return _Course()
         return _Course(_agreed(first.reads, second.reads), first.begins, _agreed(first.steps, second.steps))
 

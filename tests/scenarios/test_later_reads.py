@@ -13,6 +13,8 @@ from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.as_json import for_a_file
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
+from tornpage.scenarios.model.simple_target import SimpleTarget
+from tornpage.scenarios.model.target import Action, Configuration, View
 from tornpage.scenarios.run.campaign import run
 from tornpage.scenarios.run.reproduce.replay_file import Verdict, read, replay
 from tornpage.scenarios.run.reproduce.replay_file import write as write_file
@@ -74,3 +76,45 @@ def test_the_small_change_is_known_again_in_a_scenario_from_a_file(tmp_path: Pat
     with faults.install():
         violation, _ = play(msgspec.json.decode(written, type=Scenario), target, tmp_path)
     assert violation is None
+
+
+class Forgetful:
+    """Knows the names of files that an earlier process has written, and not what is in them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(exist_ok=True)
+        self.held: dict[str, str] = {}
+
+    def put(self, name: str) -> None:
+        (self.directory / name).write_text(name)
+        self.held[name] = name
+
+    def get(self, name: str) -> str:
+        return self.held[name]
+
+    def close(self) -> None:
+        pass
+
+
+class ForgetfulTarget(SimpleTarget):
+    configurations = (Configuration("file", "OFF"),)
+    file = "files"
+    calls = (Action("put", {"name": "a"}), Action("get", {"name": "a"}))
+    beat = Action("put", {"name": "heartbeat"})
+
+    def make(self, path: Path, *_: object) -> Forgetful:
+        return Forgetful(path)
+
+    def view(self, store: Forgetful) -> View:
+        return {one.name: store.held[one.name] for one in store.directory.iterdir()}
+
+    def files_view(self, directory: Path) -> View:
+        return {one.name: one.read_text() for one in directory.glob("files/*")}
+
+
+@pytest.mark.parametrize("search", ["sweep", "crash"])
+def test_a_view_that_fails_after_a_restart_is_a_finding_and_ends_no_search(search: str) -> None:
+    recorder = run(ForgetfulTarget(), Plan((search,), Profile("test", 1, 20, 0, 0, crash_states=20), report=None))
+    assert "still-usable-after-the-fault" in {one.finding.code for one in recorder.findings}
+    assert not [one for one in recorder.vacuous if "internal error" in one.reason]
