@@ -1,6 +1,7 @@
 """Scripts of rows by another's hand: ones that the ledger itself would not have written, readable or not."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
@@ -162,6 +163,23 @@ def padded_keys() -> Iterator[Action]:
         )  # fmt: skip
 
 
+def padded_texts() -> Iterator[Action]:
+    """Other keys with white space around them, which the schema allows: they are those without it."""
+    columns = ("child_session_key", "parent_flow_id", "label", "task", "requester_session_key", "source_id")
+    for number, (column, pad) in enumerate(product(columns, (" x\t", "\u3000x"))):
+        name, run = f"t{number}", f"r{number}"
+        keys = {"runtime": "cli", "owner_key": "o", "run_id": run, "task": "work", column: "x"}
+        yield create(name, **keys)
+        yield from _written("tasks", name, **{column: pad})
+        yield from (
+            call("tasks.list_for_session", session_key="x"), call("tasks.list_by_parent_flow", parent_flow_id="x"),
+            call("tasks.find", token="x"), call("tasks.progress_by_run", run_id=run, text="x", session_key="x"),  # noqa: S106 - a session
+            create(f"{name} again", **keys), create(f"{name} other", **{**keys, column: "y"}),
+            call("tasks.progress_by_run", run_id=run, text="y"),
+            call("tasks.delete", task_id=name), call("tasks.list_for_session", session_key="x"),
+        )  # fmt: skip
+
+
 def endless_tasks() -> Iterator[Action]:
     """An end without a date to prune it, as an older version left it, in each status that is one."""
     for status in ("succeeded", "failed", "timed_out", "cancelled", "lost"):
@@ -239,6 +257,7 @@ def negative_attempts() -> Iterator[Action]:
 
 SCRIPTS: Final = (
     padded_keys,
+    padded_texts,
     endless_tasks,
     contradicting_runs,
     unreadable_messages,

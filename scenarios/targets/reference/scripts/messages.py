@@ -1,13 +1,16 @@
 """Scripts of the outbox: each end of a message, each attempt, each age."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.reference.scripts.calls import (
     BLANK,
     DAY_MS,
+    EARLIEST_MS,
     FAIL,
+    LATEST_MS,
     MINUTE_MS,
     SECOND_MS,
     START_MS,
@@ -98,6 +101,12 @@ def retries() -> Iterator[Action]:
     yield call("outbox.claim", message_id="m", worker_id="w")
     yield enqueue("o", FAILS)
     yield call("outbox.recover", cutoff=None, later_ms=-DAY_MS)
+    # By a clock that is set back: before the last attempt, to it, and before it was queued.
+    for number, later_ms in enumerate((-1, 0, 1, -20 * MINUTE_MS, -DAY_MS)):
+        yield enqueue(f"p{number}", FAILS)
+        for _ in range(2):
+            yield call("outbox.fail", message_id=f"p{number}", later_ms=10 * MINUTE_MS, **FAIL)
+        yield call("outbox.recover", cutoff=None, later_ms=9 * MINUTE_MS + later_ms)
 
 
 def permanent() -> Iterator[Action]:
@@ -273,6 +282,13 @@ def changing_files() -> Iterator[Action]:
     yield call("legacy_file", name="t.json", content={**old, "id": "t", "retryCount": 1, "lastAttemptAt": -5})
     yield call("legacy_file", name="u.json", content={**old, "id": "u", "enqueuedAt": -7})
     yield call("outbox.import_legacy")
+    # Each time and count that a file may have, or may not.
+    odd = (0, 1, -1, EARLIEST_MS, EARLIEST_MS - 1, LATEST_MS, LATEST_MS + 1, 5.0, 5.5, True, "5", [5])
+    for number, (key, value) in enumerate(product(("enqueuedAt", "lastAttemptAt", "retryCount"), odd)):
+        content = {**old, "id": f"odd{number}", "retryCount": number % 3, key: value}
+        yield call("legacy_file", name=f"odd{number}.json", content=content)
+    yield call("outbox.import_legacy")
+    yield call("outbox.recover", cutoff=None, max_age_ms=10 * DAY_MS)
     for name in ("z", "m", "y", "c", "x"):
         yield call("legacy_file", name=f"{name}.json", content={**old, "id": name, "enqueuedAt": 5})
     yield call("outbox.import_legacy")
