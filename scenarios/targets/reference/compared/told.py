@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tornpage.scenarios.targets.reference.logs import heard_by
+
 _RECOVERY_LOG: Final = logging.getLogger("ledger.recovery")
-_OUTBOX_LOG: Final = logging.getLogger("ledger.outbox")
 
 Event = tuple[str, str, Any, Any]
 
@@ -58,7 +59,7 @@ def recovery_lines(told: Told) -> Iterator[None]:
     if any(isinstance(one, _Lines) and one.told is told for one in _RECOVERY_LOG.handlers):
         yield
         return
-    with _noted(_RECOVERY_LOG, told):
+    with heard_by(_Lines(told), _RECOVERY_LOG.name):
         yield
 
 
@@ -66,23 +67,7 @@ def recovery_lines(told: Told) -> Iterator[None]:
 def pass_lines(told: Told) -> Iterator[None]:
     """Add each line of a pass over the outbox about a message to `told`, in the order of their texts."""
     try:
-        with _noted(_OUTBOX_LOG, told):
+        with heard_by(_Lines(told), "ledger.outbox"):
             yield
     finally:
         told.lines.sort()
-
-
-@contextmanager
-def _noted(log: logging.Logger, told: Told) -> Iterator[None]:
-    handler = _Lines(told)
-    level, goes_up = log.level, log.propagate
-    if not log.isEnabledFor(logging.WARNING):
-        log.propagate = False
-        log.setLevel(logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.propagate = goes_up
-        log.setLevel(level)

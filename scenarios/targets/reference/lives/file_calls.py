@@ -8,7 +8,6 @@ import contextlib
 import errno
 import io
 import itertools
-import logging
 import os
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from tornpage.ledger.disk.files import DATABASE_NAME
 from tornpage.ledger.upkeep.upkeep import audit_file
 from tornpage.scenarios.targets.reference.lives.openings import BEFORE, lost_rows, place
 from tornpage.scenarios.targets.reference.lives.watched_driver import opened_beside
+from tornpage.scenarios.targets.reference.logs import warnings_of
 
 _OF_OS: Final = ("open", "mkdir", "lstat", "stat", "chmod", "access", "unlink", "scandir")
 _CALLS: Final = (*((os, name) for name in _OF_OS), (io, "open"))
@@ -104,7 +104,7 @@ def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str,
                 number = errno.EPERM if come.met == "chmod" else getattr(errno, code)
                 raise OSError(number, os.strerror(number))
 
-            with _warnings() as warnings:
+            with warnings_of("ledger.files") as warnings:
                 said, again = _twice(directory, clock, act, come.watching(refuse))
             lost = lost_rows(directory, before)
         if come.met == "chmod" and not warnings:
@@ -117,27 +117,6 @@ def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str,
             if number == 1:
                 yield _NOTHING_MET
             return
-
-
-class _Warnings(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
-@contextlib.contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """The warnings about files in this scope, whatever handlers are installed."""
-    log, handler = logging.getLogger("ledger.files"), _Warnings()
-    with mock.patch.object(log, "level", logging.WARNING), mock.patch.object(log, "propagate", new=False):
-        log.addHandler(handler)
-        try:
-            yield handler.lines
-        finally:
-            log.removeHandler(handler)
 
 
 _REFUSED: Final[dict[str, Callable[[Ledger, Path], object]]] = {

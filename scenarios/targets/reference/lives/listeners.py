@@ -4,15 +4,14 @@ And one that knows the tasks by its notifications alone, on a store that fails.
 """
 
 import contextlib
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError, Task
 from tornpage.scenarios.targets.reference.environment import Mirror
 from tornpage.scenarios.targets.reference.lives.other_stores import FailingStore, store_of
+from tornpage.scenarios.targets.reference.logs import warnings_of
 
 
 class Scribe:
@@ -35,29 +34,6 @@ class _FailedError(Exception):
 
 class _Exit(BaseException):
     """What ends a process, as Ctrl-C does."""
-
-
-class _Failures(logging.Handler):
-    """What the log says of observers that have failed, with the traceback or without it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.with_traceback: list[bool] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.with_traceback.append(record.exc_info is not None)
-
-
-@contextlib.contextmanager
-def _logged() -> Iterator[list[bool]]:
-    """Of each failure in this scope whether its traceback was logged, whatever handlers are installed."""
-    log, handler = logging.getLogger("ledger.observers"), _Failures()
-    with mock.patch.object(log, "level", logging.WARNING), mock.patch.object(log, "propagate", new=False):
-        log.addHandler(handler)
-        try:
-            yield handler.with_traceback
-        finally:
-            log.removeHandler(handler)
 
 
 class _Ears(dict[str, "_Listener"]):
@@ -122,7 +98,7 @@ def life_of_observers(
     (_, first), *others = calls
     place: dict[str, Any] = {"state_dir": ":memory:"} if kind is None else {"store": store_of(kind, home)}
     opened = Ledger.open(**place, clock=clock, new_id=lambda: names[-1], observers=ears.of(first))
-    with contextlib.closing(opened) as ledger, _logged() as failures:
+    with contextlib.closing(opened) as ledger, warnings_of("ledger.observers") as failures:
         answers.append([None, list(heard)])
         for name, argument in others:
             heard.clear()
@@ -133,7 +109,7 @@ def life_of_observers(
                 answers.append([type(error).__name__, []])
             except _Exit:
                 answers.append(["it ended", list(heard)])
-    return [*answers, failures]
+    return [*answers, [one.exc_info is not None for one in failures]]
 
 
 def life_of_a_follower(
