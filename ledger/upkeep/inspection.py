@@ -56,7 +56,8 @@ _COLUMNS: Final = ", ".join((*AuditedTask.__struct_fields__, "insertion"))
 # S608: the names are our own. By key range and not by an open cursor, so that `fetch` can repeat a chunk.
 _SCAN: Final = f"SELECT {_COLUMNS} FROM tasks WHERE insertion > ? ORDER BY insertion LIMIT {_CHUNK_ROWS}"  # noqa: S608
 _WORKERS: Final = f"SELECT task_id, worker_id FROM {RUNS.name} WHERE status = 'running'"  # noqa: S608 - our own.
-_BEFORE_ALL: Final = -(1 << 63)
+_BEFORE_ALL: Final = -1e19
+"""Less than the least number of a row."""
 
 _log = logging.getLogger("ledger.inspection")
 

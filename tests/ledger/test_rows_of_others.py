@@ -333,3 +333,10 @@ def test_a_fresh_read_in_a_batch_sees_its_changes_on_each_store(tmp_path):
                 assert ledger.tasks.list_fresh_for_owner("me") == ledger.tasks.list_for_owner("me")
                 assert len(ledger.tasks.list_fresh_for_owner("me")) == 1
                 assert ledger.audit().count == 0
+
+
+@pytest.mark.parametrize("place", [0, -1, -MAXIMUM - 1])
+def test_a_row_before_the_first_one_is_audited(opened, tmp_path, place):
+    opened.tasks.create(**BASIC, status="lost")
+    write(tmp_path / "state", "UPDATE tasks SET insertion = ?", place)
+    assert opened.audit().count == len(opened.tasks.list()) == 1

@@ -16,9 +16,11 @@ from tornpage.ledger import (
     Ledger,
     LedgerError,
     NotFound,
+    Runtime,
     Snapshot,
     StoreError,
     StoreFull,
+    Task,
     UsageError,
 )
 from tornpage.ledger.disk.database import Database
@@ -248,6 +250,10 @@ def _nested(ledger: Ledger, names: list[str], *, calls: list[Any], inner: list[A
     return answers
 
 
+def _times(task: Task) -> list[int | None]:
+    return [task.created_at, task.started_at, task.ended_at, task.last_event_at]
+
+
 def _has_delivery(ledger: Ledger, task_id: str) -> bool:
     with contextlib.suppress(Unreadable):
         return ledger.tasks.get_delivery(task_id) is not None
@@ -263,9 +269,10 @@ def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any,
     directory.mkdir(exist_ok=True)
     path = directory / "written.json"
     path.write_bytes(document.encode() if isinstance(document, str) else msgspec.json.encode(document))
-    before, names = path.read_bytes(), ["one more"]
+    before, names, asked = path.read_bytes(), ["one more"], dict[str, Any]()
+    hooks = dict.fromkeys(Runtime, lambda task: asked.update({task.task_id: _times(task)}))
     try:
-        ledger = Ledger.open(store=JsonSnapshotStore(path), clock=clock, new_id=names.pop)
+        ledger = Ledger.open(store=JsonSnapshotStore(path), clock=clock, new_id=names.pop, session_hooks=hooks)
     except StoreError as error:
         return {"error": type(error).__name__, "left": path.read_bytes() == before}
     with contextlib.closing(ledger):
@@ -278,12 +285,14 @@ def opened_snapshot(directory: Path, clock: Callable[[], int], *, document: Any,
         named = sorted({task.task_id for task in tasks} | {"nobody"})
         shown = {
             "tasks": sorted(task.task_id for task in tasks),
-            "times": {one.task_id: [one.created_at, one.started_at, one.ended_at, one.last_event_at] for one in tasks},
+            "times": {one.task_id: _times(one) for one in tasks},
             "fresh": [_fresh_as_listed(ledger), _in_memory(path)],
             "contradictions": ledger.audit().summary.by_code[AuditCode.INCONSISTENT_TIMESTAMPS],
             "deliveries": [task_id for task_id in named if _has_delivery(ledger, task_id)],
             "quarantined": [[one.table, one.key] for one in ledger.tasks.quarantined()],
         }
+        # Whether a session backs it was asked of each that may be lost, by its times in order.
+        shown["asked"] = dict(asked)
         audited = [[one.table, one.key] for one in ledger.audit().quarantined]
         # The second one is saved by a store that has saved before.
         durable: list[bool] = []

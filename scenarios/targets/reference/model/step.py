@@ -59,6 +59,8 @@ def _made(world: World, state: State, calls: Calls, made: list[Outcome] | None =
     made = [] if made is None else made
     for call in calls:
         inner = dict(call["args"])
+        if call["name"] in _ALONE:
+            raise Refusal("UsageError")
         world = named(world, call["name"], inner)
         made.append(step(world, made[-1].state if made else state, call["name"], inner))
     return made

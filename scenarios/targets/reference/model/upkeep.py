@@ -22,9 +22,14 @@ def age_ms(task: Row, now_ms: int) -> int:
     return max(0, now_ms - int(last))
 
 
+def may_be_lost(world: World, task: Row) -> bool:
+    """§3, lost: active, and age ≥ 5 min."""
+    return task["status"] in ACTIVE and age_ms(task, world.now_ms) >= _LOST_MS
+
+
 def _is_lost(world: World, state: State, task: Row) -> bool:
     """§3: active, silent for 5 minutes, its worker dead; without a worker, no backing session by the runtime's hook."""
-    if task["status"] not in ACTIVE or age_ms(task, world.now_ms) < _LOST_MS:
+    if not may_be_lost(world, task):
         return False
     workers = [
         run["worker_id"]

@@ -180,6 +180,23 @@ def padded_texts() -> Iterator[Action]:
         )  # fmt: skip
 
 
+def early_rows() -> Iterator[Action]:
+    """Rows that another hand has put before the first one: they are the oldest, and each look reads them."""
+    for number, table in enumerate(("tasks", "message_outbox")):
+        for name in "abcd":
+            yield enqueue(f"{name}{number}") if number else create(f"{name}{number}", status="lost")
+        for name, insertion in (("c", 0), ("d", -1), ("a", -(2**63))):
+            yield from _written(table, f"{name}{number}", insertion=insertion)
+        yield call("tasks.list")
+        yield call("audit", later_ms=DAY_MS)
+        yield call("maintenance", apply=False, later_ms=2 * DAY_MS)
+        yield call("outbox.list")
+        yield call("outbox.recover", cutoff=None, later_ms=-DAY_MS)
+    yield call("maintenance", later_ms=2 * DAY_MS)
+    yield create("e")
+    yield call("tasks.list")
+
+
 def endless_tasks() -> Iterator[Action]:
     """An end without a date to prune it, as an older version left it, in each status that is one."""
     for status in ("succeeded", "failed", "timed_out", "cancelled", "lost"):
@@ -258,6 +275,7 @@ def negative_attempts() -> Iterator[Action]:
 SCRIPTS: Final = (
     padded_keys,
     padded_texts,
+    early_rows,
     endless_tasks,
     contradicting_runs,
     unreadable_messages,

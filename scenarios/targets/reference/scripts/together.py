@@ -119,6 +119,7 @@ def refused_in_batches() -> Iterator[Action]:
         call("tasks.start", task_id="t"), call("tasks.finish", task_id="e", status="succeeded"),
         call("tasks.finish", task_id="q", status="running"), call("tasks.delete", task_id="nobody"),
         call("tasks.set_notify_policy", task_id="q", policy="loud"), create("u", ended_at=5),
+        call("maintenance", apply=False), call("maintenance", apply=True),
         call("tasks.set_delivery_state", task_id="nobody", last_notified_event_at=5),
     )  # fmt: skip
     for number, wrong in enumerate(refused):

@@ -179,6 +179,8 @@ def snapshot(world: World, state: State, *, document: Any, errno: int | None = N
     return Outcome(state, {
         "tasks": sorted(good), "deliveries": mine, "quarantined": [*bad, *wrong], "fresh": [True, True],
         "times": {name: [row[one] for one in _TIMES] for name, row in rows.items()},
+        # §3, lost: the runtime's own hook is asked.
+        "asked": {name: [row[one] for one in _TIMES] for name, row in rows.items() if upkeep.may_be_lost(world, row)},
         "contradictions": audited["summary"]["by_code"]["inconsistent_timestamps"],
         "unaudited": bad + wrong,
         "kept": [len(good) + len(bad) + 2, len(mine) + len(wrong) + len(theirs)],
