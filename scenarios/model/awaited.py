@@ -1,7 +1,9 @@
 """An asynchronous store for a target: each of its calls is run to its end, on an event loop of its own.
 
-A search makes one call after the other, and judges the store in between. What a call awaits gets faults on whichever
-thread it runs (aiosqlite's has one for each connection); `tornpage limits` also cancels each call at its awaits.
+A search makes one call after the other, and judges the store in between. All of them run in one context, as those of
+a program's main coroutine do: a store may keep its connection in a context variable. What a call awaits gets faults on
+whichever thread it runs (aiosqlite's has one for each connection); `tornpage limits` also cancels each call at its
+awaits.
 
 Not covered: trio, and stores that run in a loop of their own already.
 """
@@ -40,7 +42,9 @@ class Awaited:
     """What `awaited` returns: it has every attribute of the store."""
 
     def __init__(self, store: Any, openings: Sequence[str]) -> None:
-        self._loop = asyncio.new_event_loop()
+        # With a factory it leaves the thread's current loop alone.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
         try:
             self._store = self._end_of(store)
             for opening in openings:
@@ -86,21 +90,20 @@ class Awaited:
         if inspect.isasyncgen(returned):
             returned = _all_of(returned)
         if inspect.isawaitable(returned):
-            return self._loop.run_until_complete(returned if inspect.iscoroutine(returned) else _value_of(returned))
+            return self._runner.run(returned if inspect.iscoroutine(returned) else _value_of(returned))
         return returned
 
     def _end(self) -> None:
-        """Cancel what still runs, and close the loop, as ``asyncio.run`` does."""
+        """Cancel what still runs, and close the loop."""
         try:
             left = asyncio.all_tasks(self._loop)
             for task in left:
                 task.cancel()
             if left:
+                # What they raise then is nobody's answer; the runner would report it.
                 self._loop.run_until_complete(asyncio.wait(left))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
         finally:
-            self._loop.close()
+            self._runner.close()
 
 
 async def _value_of(awaitable: Any) -> Any:

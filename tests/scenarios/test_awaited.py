@@ -1,6 +1,7 @@
 """Asynchronous stores as targets: `awaited`, first targets for them, and what their threads close late."""
 
 import asyncio
+import contextvars
 import textwrap
 import threading
 import warnings
@@ -392,3 +393,35 @@ def test_a_store_that_is_asynchronous_or_opened_by_a_method_gets_a_target(
     swept = command(*wrote.out.splitlines()[-1].removeprefix("Next: tornpage ").split(), "--quiet", "--jobs", 1)
     assert swept.code == code, swept
     assert ("memory-equals-disk" in swept.out) is bool(code)
+
+
+CURRENT: contextvars.ContextVar[Notes] = contextvars.ContextVar("current")
+
+
+class OfTheContext:
+    """Its calls use the store that its opening has left in a context variable, and `close` sets that back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def connect(self) -> None:
+        notes = Notes(self.path)
+        await notes.connect()
+        self.token = CURRENT.set(notes)
+
+    async def put(self, name: str, text: str) -> None:
+        await CURRENT.get().put(name, text)
+
+    async def close(self) -> None:
+        await CURRENT.get().close()
+        CURRENT.reset(self.token)
+
+
+def test_the_calls_of_a_store_run_in_one_context(tmp_path: Path) -> None:
+    stores = [awaited(OfTheContext(tmp_path / f"{name}.db"), "connect") for name in "ab"]
+    for number, store in enumerate(stores):
+        for _ in range(number + 1):
+            store.put("key", "text")
+            assert CURRENT.get(None) is None
+    for store in reversed(stores):
+        store.close()
