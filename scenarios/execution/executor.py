@@ -368,8 +368,12 @@ class Executor(Pair):
         self.real.look_after_restart(crashed=step.crash or was_armed, memory=is_armed)
         if is_armed:
             self.look_after_crash(files)
-        if step.crash:
+        if step.crash or self.recording is not None:
+            # What was recorded has the numbers of the shadow.
             self.put_shadow(self.shadow.crash_copy())
+        else:
+            # The shadow goes on: what a restart does not restore shows in later calls.
+            self.real.oracle.counts_anew = True
         self.follow()
 
     def _stop(self, step: CrashAt | Damage) -> None:

@@ -159,3 +159,32 @@ class BlocksShown(InBlocks):
 
     def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
         return {**pages_of(connection), **{f"block/{one}": n for one, n in connection.execute("SELECT * FROM block")}}
+
+
+class Leaving(Visits):
+    """Visits that end: the largest number may be gone when it is read again."""
+
+    def leave(self, page: str) -> None:
+        self.db.execute("DELETE FROM visit WHERE page = ?", (page,))
+
+
+class FromTheBeginning(Leaving):
+    """Numbers from 1 again after a restart, and takes the next one that is free."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.last = 0
+
+    def enter(self, page: str) -> int:
+        while self.db.execute("SELECT 1 FROM visit WHERE id = ?", (self.last + 1,)).fetchone():
+            self.last += 1
+        return super().enter(page)
+
+
+class Left(Counted):
+    calls = (*Counted.calls[:2], Action("leave", {"page": "b"}))
+    kind: Any = Leaving
+
+
+class LeftFromTheBeginning(Left):
+    kind = FromTheBeginning

@@ -4,12 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from numbering_stores import BlocksShown, Counted, Doubled, InBlocks, RetriedBlocks, Upserted
+from numbering_stores import (
+    BlocksShown,
+    Counted,
+    Doubled,
+    InBlocks,
+    Left,
+    LeftFromTheBeginning,
+    RetriedBlocks,
+    Upserted,
+)  # fmt: skip
 
 from tornpage import Action, Configuration, View, faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.numbers import is_renumbered, is_with_ids, larger_ids
+from tornpage.scenarios.model.judging.numbers import is_counted_anew, is_renumbered, is_with_ids, larger_ids
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
 from tornpage.scenarios.model.target import SetUpError
 from tornpage.scenarios.search.recorder import Recorder
@@ -37,6 +46,41 @@ def test_a_number_that_a_failed_call_has_used_up_is_a_gap(
 
 def test_a_maybe_committed_write_may_have_a_number_of_its_own(shim: faults.Shim, home: Path) -> None:
     assert played(Counted, home, A, *FAILS, *MAYBE, Restart(crash=True), B) is None
+
+
+LEAVE_A, LEAVE_B = (Call(Action("leave", {"page": page})) for page in "ab")
+
+
+def test_a_number_whose_row_is_gone_may_be_given_again_after_a_restart(shim: faults.Shim, home: Path) -> None:
+    assert played(Left, home, A, B, LEAVE_B, Restart(), B, A) is None
+    assert played(Left, home, A, LEAVE_A, Restart(), B, *FAILS, Restart(crash=True), A) is None
+    found = played(LeftFromTheBeginning, home, A, B, LEAVE_A, Restart(), A)
+    assert found is not None
+    assert "visit/1: the expected state has nothing, the file has 'a'" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "seen", "is_so"),
+    [
+        ({}, {"1": "a"}, {"1": "a"}, True),
+        ({"t/1": "x"}, {"t/1": "x", "t/4": "a"}, {"t/1": "x", "t/2": "a"}, True),
+        ({"t/1": "x", "u/9": "y"}, {"t/1": "x", "u/9": "y", "t/4": "a"}, {"t/1": "x", "u/9": "y", "t/2": "a"}, True),
+        ({"a": ["x", 1], "b": ["x", 2]}, {"a": ["y", 5], "b": ["x", 2]}, {"a": ["y", 3], "b": ["x", 2]}, True),
+        ({"a": ["x", 1], "b": ["x", 2]}, {"a": ["y", 5]}, {"a": ["y", 2]}, True),
+        # A number that is there, a larger one, another text, a row that stays, and one too many.
+        ({"t/3": "x"}, {"t/3": "x", "t/4": "a"}, {"t/3": "x", "t/2": "a"}, False),
+        ({"a": ["x", 1], "b": ["x", 3]}, {"a": ["y", 5], "b": ["x", 3]}, {"a": ["y", 3], "b": ["x", 3]}, False),
+        ({}, {"1": "a"}, {"2": "a"}, False),
+        ({}, {"2": "a"}, {"1": "b"}, False),
+        ({"a": 1}, {"2": "a"}, {"a": 1, "1": "a"}, False),
+        ({}, {"2": "a"}, {"1": "a", "0": "a"}, False),
+        ({}, {"2": [1, 7]}, {"1": {"a": 1, "b": 7}}, False),
+    ],
+)
+def test_counted_anew_is_what_has_smaller_numbers_than_before_and_larger_ones_than_the_rest(
+    before: View, wanted: View, seen: View, is_so: bool
+) -> None:
+    assert is_counted_anew(before, wanted, seen) == is_so
 
 
 def test_a_block_of_numbers_that_a_restart_loses_is_a_gap(shim: faults.Shim, home: Path) -> None:

@@ -6,11 +6,15 @@ than in a shadow where the failed call never ran. That is correct: ids may have 
 SQLite gives a new row the largest id of its table and one more, and so the id of a row that was deleted just before. A
 row that another caller is about to delete still counts: the new one has a larger id than in the order of the calls.
 
+A store that counts in memory reads its largest number when it is opened. Where the row with that number is gone, the
+next call after a restart gets a smaller one than without the restart. That is correct if it is larger than all that
+are there: a store that counts from the beginning again soon gives a number twice.
+
 Not covered: ids that are not decimal numbers, and numbers that appear in another order in a value.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tornpage.scenarios.model.as_json import in_order
@@ -19,9 +23,19 @@ from tornpage.scenarios.model.target import View
 _NUMBER: Final = re.compile(r"\d+")
 
 
-def is_among(view: View, before: View, possible: Iterable[View], *, numbers_used: bool) -> bool:
-    """Whether a view is one of those `possible`; with `numbers_used` also one of them with higher new numbers."""
-    return any(view == one or (numbers_used and is_renumbered(before, one, view)) for one in possible)
+def is_among(
+    view: View, before: View, possible: Iterable[View], *, numbers_used: bool, counts_anew: bool = False
+) -> bool:
+    """Whether a view is one of those `possible`.
+
+    With `numbers_used` also one of them with higher new numbers, with `counts_anew` one with lower new numbers.
+    """
+    return any(
+        view == one
+        or (numbers_used and is_renumbered(before, one, view))
+        or (counts_anew and is_counted_anew(before, one, view))
+        for one in possible
+    )
 
 
 def is_renumbered(before: View, wanted: View, seen: View) -> bool:
@@ -80,6 +94,55 @@ def is_counted_on(value: Any, seen: Any) -> bool:
     """Whether one is the other with larger numbers in it, and no other change."""
     changed = _in_place_of([value], [seen]) or {}
     return bool(changed) and all(new > old for old, new in changed.items())
+
+
+def is_counted_anew(before: View, wanted: View, seen: View) -> bool:
+    """Whether `seen` is `wanted` but for smaller numbers in what the call has added or changed in `before`.
+
+    In its place in an item, each of them is larger than those of all other items of its kind.
+    """
+    added, found = (_changed(before, view) for view in (wanted, seen))
+    if before.keys() - wanted.keys() != before.keys() - seen.keys() or len(added) != len(found):
+        return False
+    others = [_leaves(key, value) for key, value in seen.items() if key not in found]
+    pairs = zip(sorted(added, key=_by_number), sorted(found, key=_by_number), strict=True)
+    return all(_is_next(_leaves(one, added[one]), _leaves(other, found[other]), others) for one, other in pairs)
+
+
+def _leaves(key: str, value: Any) -> dict[tuple[Any, ...], str]:
+    """The parts of a key and of its value as text, by their places."""
+    found: dict[tuple[Any, ...], str] = {("key", place): part for place, part in enumerate(key.split("/"))}
+    waiting: list[tuple[tuple[Any, ...], Any]] = [(("value",), value)]
+    while waiting:
+        place, one = waiting.pop()
+        if isinstance(one, Mapping):
+            waiting += [((*place, name), part) for name, part in one.items()]
+        elif isinstance(one, list | tuple):
+            waiting += [((*place, number), part) for number, part in enumerate(one)]
+        else:
+            found[place] = in_order(one)
+    return found
+
+
+def _is_next(
+    wanted: dict[tuple[Any, ...], str], seen: dict[tuple[Any, ...], str], others: list[dict[tuple[Any, ...], str]]
+) -> bool:
+    """Whether the parts of two items differ in numbers alone, each smaller, and larger than in items of their kind."""
+    alike = [one for one in others if one.keys() == seen.keys() and _table(one) == _table(seen)]
+    return wanted.keys() == seen.keys() and all(
+        text == wanted[place] or (_is_less(text, wanted[place]) and all(_is_less(one[place], text) for one in alike))
+        for place, text in seen.items()
+    )
+
+
+def _table(item: dict[tuple[Any, ...], str]) -> str:
+    return item["key", 0] if ("key", 1) in item else ""
+
+
+def _is_less(one: str, other: str) -> bool:
+    """Whether the texts differ in their only number, which is smaller in the first."""
+    numbers = [*_NUMBER.findall(one), *_NUMBER.findall(other)]
+    return len(numbers) == 2 and _NUMBER.split(one) == _NUMBER.split(other) and int(numbers[0]) < int(numbers[1])
 
 
 def _changed(before: View, view: View) -> View:

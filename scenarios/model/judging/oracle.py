@@ -63,6 +63,8 @@ class Oracle:
     lost: tuple[View, ...] = ()
     # Whether a failed call may have used up a number that the next call would have got.
     numbers_used: bool = False
+    # Whether the store may count on from what it has read at a restart, and its shadow from more.
+    counts_anew: bool = False
     _possible: tuple[View, ...] = ()
     _stages: tuple[View, ...] = ()
     answer: Answer = field(default_factory=lambda: Answer("done"))
@@ -148,7 +150,8 @@ class Oracle:
         raise Violation(code, f"a crash after a call ({self.answer}): {difference}", sides, self.answer.kind)
 
     def _is_among(self, view: View, possible: Sequence[View]) -> bool:
-        return is_among(view, self.settled, possible, numbers_used=self.numbers_used)
+        used, anew = self.numbers_used, self.counts_anew
+        return is_among(view, self.settled, possible, numbers_used=used, counts_anew=anew)
 
     def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
         """Raise the violation of the check that a disk state fails."""
