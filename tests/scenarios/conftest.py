@@ -143,6 +143,18 @@ def quick_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def few_mutants(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """General mutants of some files only: to make all of them takes ten seconds."""
+    from tornpage.scenarios.selftest.mutants import general
+
+    some = ("ledger/rules/times.py", *general.files()[::12])
+    monkeypatch.setattr(general, "files", lambda: some)
+    general.general_mutants.cache_clear()
+    yield
+    general.general_mutants.cache_clear()
+
+
+@pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts Python in a process of its own, with the project and the tiny stores on its path."""
 

@@ -180,7 +180,7 @@ def test_files_that_neither_the_store_nor_a_reader_can_read_are_found(tmp_path: 
     assert wrong_in(NeverSwept(), tmp_path) == {"integrity"}
 
 
-PROFILE = Profile("test", None, None, 0, 0, crash_states=12, kills=12)
+PROFILE = Profile("test", 1, None, 0, 0, crash_states=12, kills=12)
 
 
 @pytest.mark.parametrize("search", ["crash", "kill"])
@@ -193,7 +193,7 @@ def test_a_start_that_fails_under_a_fault_may_leave_the_rest_to_the_next_one(sea
 
 def test_a_start_under_a_fault_that_loses_a_row_is_found() -> None:
     # So many that it is found with each of the first seeds.
-    profile = Profile("test", None, None, 0, 0, crash_states=60)
+    profile = Profile("test", 1, None, 0, 0, crash_states=30)
     recorder = run(SweepsOnErrors(), Plan(("crash",), profile, report=None, most_findings=1))
     assert "acknowledged-is-durable" in {found.finding.code for found in recorder.findings}
 

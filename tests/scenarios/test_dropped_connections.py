@@ -77,7 +77,7 @@ class Target(SimpleTarget):
 
 
 def _searched(target: SimpleTarget, search: str, **sizes: Any) -> Recorder:
-    profile = Profile("test", 1, 8, 8, 40, crash_states=60, limit_points=6, rival_points=8, **sizes)
+    profile = Profile("test", 1, 8, 4, 20, crash_states=20, limit_points=6, rival_points=4, **sizes)
     return run(target, Plan((search,), profile, report=None))
 
 

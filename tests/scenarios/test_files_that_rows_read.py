@@ -14,7 +14,7 @@ from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.target import Action, TargetError
 from tornpage.scenarios.run.campaign import run
 
-SWEEP = Plan(("sweep",), Profile("test", None, 60, 0, 0), report=None)
+SWEEP = Plan(("sweep",), Profile("test", 1, 20, 0, 0), report=None)
 
 
 class FileFirst(Keys):

@@ -31,8 +31,13 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-p
 Command = Callable[..., Any]
 HERE: Final = Path(__file__).parent
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
-# A desk and a phone, by day and by night.
-SCREENS: Final = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+# A desk and a phone, by day and by night: each of them at each change, all pairs in the slow tests.
+SCREENS: Final = [
+    (1280, "light"),
+    (390, "dark"),
+    pytest.param(1280, "dark", marks=pytest.mark.slow),
+    pytest.param(390, "light", marks=pytest.mark.slow),
+]
 CHROMIUM: Final = os.environ.get("TORNPAGE_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
@@ -271,12 +276,12 @@ def test_every_verdict_has_a_badge_of_one_size(
     assert len({tuple(badge.evaluate(size)) for badge in badges}) == 1
 
 
-@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"complete": False}, "(PARTIAL)"), ({"extent": "SAMPLED"}, "(SAMPLED)"), ({}, "HOLDS")]
+    ("changes", "said", "width"),
+    [({"complete": False}, "(PARTIAL)", 1280), ({"extent": "SAMPLED"}, "(SAMPLED)", 390), ({}, "HOLDS", 390)],
 )
 def test_the_header_says_how_much_the_verdict_is_worth(
-    show: Callable[..., Opened], width: int, changes: dict[str, Any], said: str
+    show: Callable[..., Opened], changes: dict[str, Any], said: str, width: int
 ) -> None:
     opened = on_screen(show, run_records.record(**changes), width)
     assert opened.page.locator("h1 .verdict").inner_text().endswith(said)

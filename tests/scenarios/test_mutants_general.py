@@ -4,28 +4,17 @@ import ast
 
 import pytest
 
-from tornpage.scenarios.selftest.mutants import general
-from tornpage.scenarios.selftest.mutants.catalogue import Mutant
 from tornpage.scenarios.selftest.mutants.general import OPERATORS, files, general_mutants, sample
 from tornpage.scenarios.selftest.mutants.run import Trials
 
 SCRIPTS = ("scripts at wal/FULL",)
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mutant]:
-    """The mutants of some files: to make all of them takes ten seconds."""
-    some = files()[::12]
-    monkeypatch.setattr(general, "files", lambda: some)
-    made = dict(general_mutants.__wrapped__())
-    monkeypatch.setattr(general, "general_mutants", lambda: made)
-    return made
-
-
-def test_every_operator_makes_mutants_and_each_is_another_program(few: dict[str, Mutant]) -> None:
-    assert {one.operator for one in few.values()} == OPERATORS.keys()
-    assert {one.file for one in few.values()} <= set(files())
-    for one in list(few.values())[::5]:
+@pytest.mark.usefixtures("few_mutants")
+def test_every_operator_makes_mutants_and_each_is_another_program() -> None:
+    mutants = general_mutants()
+    assert {one.operator for one in mutants.values()} == OPERATORS.keys()
+    for one in list(mutants.values())[::5]:
         assert ast.dump(ast.parse(one.text)) != ast.dump(ast.parse(one.original)), one.id
 
 
@@ -34,9 +23,11 @@ def test_all_of_the_ledger_has_mutants() -> None:
     mutants = general_mutants()
     assert {one.operator for one in mutants.values()} == OPERATORS.keys()
     assert len(mutants) > 3_000
+    assert {one.file for one in mutants.values()} <= set(files())
 
 
-def test_the_same_seed_gives_the_same_sample(few: dict[str, Mutant]) -> None:
+@pytest.mark.usefixtures("few_mutants")
+def test_the_same_seed_gives_the_same_sample() -> None:
     assert [one.id for one in sample(20, 1)] == [one.id for one in sample(20, 1)]
     assert [one.id for one in sample(20, 1)] != [one.id for one in sample(20, 2)]
 

@@ -114,6 +114,7 @@ def test_what_is_at_work_ends_with_stop_and_nothing_begins_after_it() -> None:
     assert trials.verdict(harmless()).error == "stopped"
 
 
+@pytest.mark.usefixtures("few_mutants")
 def test_a_mutant_of_either_kind_is_named_by_its_id(command: Callable[..., Any]) -> None:
     ordinary = next(name for name in general_mutants() if name.startswith("comparison:ledger/rules/times.py"))
     ran = command("mutants", "--list", ordinary, COMMIT)

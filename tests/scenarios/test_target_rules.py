@@ -86,7 +86,7 @@ def test_a_rule_about_changes_is_asked_at_the_time_of_the_call_and_told_whether_
 ) -> None:
     target = OnlyUp()
     target.workload = lambda: calls(("a", 1), ("a", 2))  # type: ignore[method-assign]
-    recorder = search(target, "sweep")
+    recorder = search(target, "sweep", points=20)
     assert recorder.findings == []
     asked = set(target.asked)
     times = {now_ms for name, _, now_ms in asked if name == "put"}

@@ -103,7 +103,7 @@ class WritesBehind(CopiesBehind):
 
 
 def found(target: Any, search: str, seed: int = 0) -> tuple[set[str], list[str]]:
-    plan = Plan((search,), Profile("test", 40, None, 0, 0, crash_states=20), seed=seed, report=None)
+    plan = Plan((search,), Profile("test", 1, 20, 0, 0, crash_states=20), seed=seed, report=None)
     recorder = run(target, plan)
     return {one.finding.code for one in recorder.findings}, [one.reason for one in recorder.vacuous]
 

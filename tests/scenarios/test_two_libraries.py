@@ -209,6 +209,7 @@ class Hidden:
 
 
 @pytest.mark.parametrize("binding", ["pysqlite3", "sqlean", "apsw"])
+@pytest.mark.usefixtures("quick_is_small")
 def test_a_first_target_reads_the_file_with_the_store_s_own_library(
     binding: str, command: Callable[..., Any], tmp_path: Path
 ) -> None:
