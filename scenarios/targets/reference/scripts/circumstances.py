@@ -322,6 +322,12 @@ def moving_clocks() -> Iterator[Action]:
         yield create(f"{name}c")
         yield call("history.start", task_id=f"{name}c", worker_id="w", run_id=name, tick_ms=tick_ms)
         yield call("history.finish", run_id=name, status="success", tick_ms=tick_ms)
+        for number in range(3):
+            run = f"{name} {number}"
+            yield create(run)
+            yield call("history.start", task_id=run, worker_id="w", run_id=run)
+            yield call("history.open_session", run_id=run, session_id=run)
+        yield call("recover", tick_ms=tick_ms)
 
 
 def many_rows() -> Iterator[Action]:

@@ -246,7 +246,7 @@ def nothing_matches() -> Iterator[Action]:
         ("history.list", "worker_id", {"task_id": "task-1"}), ("outbox.list", "channel", {"status": "queued"}),
     ):  # fmt: skip
         known = keys[key]
-        for near in (known[:-1], f"{known}1", known.upper(), "nobody"):
+        for near in (known[:-1], f"{known}1", known.upper(), "nobody", f" {known}\t"):
             yield Action(name, {**more, "session_key" if name == "tasks.list_for_session" else key: near})
     for known in keys.values():
         for near in (known[:-1], f"{known}1", known.upper()):
@@ -260,6 +260,46 @@ def nothing_matches() -> Iterator[Action]:
         ("history.read", {"status": "success", "task_id": "task-1"}),
     ):  # fmt: skip
         yield Action(name, filters)
+
+
+def padded_arguments() -> Iterator[Action]:
+    """Each text of each call with white space around it, and in it: some are trimmed, some collapsed, some kept."""
+    pad = " x \n y\t"
+    texts = (
+        "task", "requester_session_key", "owner_key", "task_kind", "source_id", "child_session_key", "parent_flow_id",
+        "parent_task_id", "agent_id", "requester_agent_id", "run_id", "label", "error", "progress_summary",
+    )  # fmt: skip
+    yield create(" t ", **dict.fromkeys(texts, pad))
+    yield create("u", status="failed", terminal_summary=pad)
+    yield create(" t ")
+    yield create("v", run_id=" r ", runtime="acp")
+    yield call("tasks.progress", task_id="v", text=pad)
+    started = ("repo", "user", "agent", "agent_type", "model", "provider")
+    yield call("history.start", task_id="v", worker_id="w", run_id=" r ", **dict.fromkeys(started, pad))
+    yield call("history.start", task_id="u ", worker_id="w")
+    yield call("history.open_session", run_id="r", session_id=pad)
+    yield call("history.open_session", run_id=" r ", session_id="s")
+    for session in (pad, pad.strip(), " s "):
+        yield call("history.invalidate_session", session_id=session, reason=pad)
+    yield call("history.finish", run_id=" r ", status="failure", reason=pad)
+    yield call("history.finish", run_id="r", status="failure", reason=pad)
+    yield call("history.finish", run_id="r", status="failure", reason=pad.strip())
+    yield create("z", run_id="q", runtime="acp", child_session_key="c")
+    yield call("tasks.progress_by_run", run_id=" q ", text=pad, session_key=" c\n")
+    yield call("tasks.finish", task_id="z", status="lost", error=pad, terminal_summary=pad, run_id=" q ")
+    yield call("tasks.finalize_by_run", run_id=" q ", status="failed", error=pad, session_key=pad)
+    yield call("tasks.finalize_by_run", run_id=" q ", status="failed", error=pad, terminal_summary=pad)
+    sent = ("channel", "target", "idempotency_key", "turn_id", "account_id", "dispatch_kind")
+    yield Action("outbox.enqueue", {"message_id": " m ", "payload": pad, **dict.fromkeys(sent, pad)})
+    yield enqueue("n", pad, idempotency_key=pad.strip())
+    for message in (" m ", "m"):
+        yield call("outbox.claim", message_id=message, worker_id=" w ")
+        yield call("outbox.claim", message_id=message, worker_id="w")
+        yield call("outbox.fail", message_id=message, error=pad, worker_id=" w")
+        yield call("outbox.release", message_id=message, worker_id="w ")
+        yield call("outbox.fail", message_id=message, error=pad, worker_id="w")
+        yield call("outbox.move_to_failed", message_id=message, reason=pad)
+    yield call("outbox.list", channel=f" {pad} ")
 
 
 def empty_but_there() -> Iterator[Action]:
@@ -344,6 +384,7 @@ SCRIPTS: Final = (
     same_again,
     parties_of_a_run,
     nothing_matches,
+    padded_arguments,
     empty_but_there,
     equal_times,
     taken_ids,
