@@ -62,10 +62,10 @@ def _driver_error(raises: Mapping[str, Any]) -> Exception:
 class FailingStore:
     """A store that lacks some of the optional methods; with `nones` it has None in their place.
 
-    It fails at the first write after `fails` was set: before its work (``before``), after it (``after``), in one of
-    these ways so that it can't be asked either (``gone``, ``gone after``), or so that the next write fails, too
-    (``twice``, ``twice after``); all that until `back`. In a call after that the first write secures what is there, and
-    fails, too (``securing``).
+    It fails at the first write after `fail`: before its work (``before``), after it (``after``), in one of these ways
+    so that it can't be asked either (``gone``, ``gone after``), or so that the next write fails, too (``twice``,
+    ``twice after``); or it can't be asked at all (``away``); all that until `back`. In a call after that the first
+    write secures what is there, and fails, too (``securing``).
     """
 
     def __init__(
@@ -117,6 +117,10 @@ class FailingStore:
 
     def _failure(self, text: str) -> Exception:
         return OSError(text) if self._raises is None else _driver_error(self._raises)
+
+    def fail(self, how: str | None) -> None:
+        """From now on it fails in this way."""
+        self.fails, self._is_gone = (None, True) if how == "away" else (how, False)
 
     def back(self) -> None:
         """From now on it can be asked again."""
@@ -179,7 +183,7 @@ def life_of_a_store(
             if call["name"] == "removed_file":
                 (directory / _SNAPSHOT).unlink()
                 continue
-            store.fails = (fails or {}).get(str(number))
+            store.fail((fails or {}).get(str(number)))
             answer = _answer(ledger, call, names)
             store.back()
             # A later save of everything would hide the result of this call.

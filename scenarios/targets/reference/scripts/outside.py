@@ -200,6 +200,10 @@ def odd_stores() -> Iterator[Action]:
     for how in ("before", "after", "gone", "gone after", "twice", "twice after"):
         data = [within(each) for each in calls[:3]]
         yield call("stores.life", kind="memory", calls=data, fails={"2": how})
+    # What is owed stays owed when the store can't be asked.
+    asked = [within(one) for one in (create("a"), call("tasks.start", task_id="a"), call("tasks.list"))]
+    for how in ("gone", "gone after", "twice", "twice after"):
+        yield call("stores.life", kind="memory", calls=asked, fails={"1": how, "2": "away"})
 
 
 def spoiled_stores() -> Iterator[Action]:

@@ -48,6 +48,10 @@ def looks_in_batches() -> Iterator[Action]:
     ):  # fmt: skip
         yield batch(change, *looks, call("tasks.start", task_id="nobody"))
         yield batch(*looks, change, *looks)
+    # Several that were made in one transaction, at one time.
+    made = [create(f"n{number}", run_id="s", runtime="cron", task=f"{number}", **keys) for number in range(9)]
+    yield batch(*made, call("tasks.delete", task_id="n4"), made[4], *looks, call("tasks.finalize_by_run", run_id="s",
+                                                                              status="failed"))  # fmt: skip
     # Changed, deleted and looked at in one transaction, with what has been there before.
     for change in (call("tasks.progress", task_id="a", text="x"),
                    call("tasks.set_delivery_state", task_id="a", last_notified_event_at=7)):  # fmt: skip
