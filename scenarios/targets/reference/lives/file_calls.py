@@ -84,14 +84,35 @@ def _wrong_openings(home: Path, clock: Callable[[], int], before: str) -> Iterat
 _KINDS: Final = {"ENOSPC": "StoreFull", "EDQUOT": "StoreFull", "EROFS": "StoreReadOnly", "EACCES": "StoreReadOnly"}
 
 
-def refusals(home: Path, clock: Callable[[], int], *, before: str, acts: Sequence[str], code: str = "EIO") -> list[str]:
+def refusals(
+    home: Path, clock: Callable[[], int], *, before: str, acts: Sequence[str], code: str = "EIO", syncs: bool = False
+) -> list[str]:
     """What was wrong with calls of which the system refuses one call on a file; empty if nothing was.
 
     Each of these acts, at each of its calls in turn. It is made, or raises one of the ledger's own errors; permissions
     that can't be set are no reason not to open. When it is made again it succeeds, and nothing that was there before
-    has changed. The system's `code` decides the kind of error.
+    has changed. The system's `code` decides the kind of error. With `syncs` each sync of a directory is refused alone.
     """
+    if syncs:
+        return _wrong_syncs(home, clock, before, code)
     return [wrong for act in acts for wrong in itertools.islice(_wrong_refusals(home, clock, before, act, code), 1)]
+
+
+# A file system that can't sync directories, and a directory that can't be read.
+_NOT_SYNCED: Final = ("EINVAL", "ENOTSUP", "EACCES", "EPERM")
+
+
+def _wrong_syncs(home: Path, clock: Callable[[], int], before: str, code: str) -> list[str]:
+    refusal = OSError(getattr(errno, code), code)
+    with place(home) as directory, warnings_of("ledger.files") as warnings:
+        BEFORE[before](directory)
+        with mock.patch.object(os, "fsync", side_effect=refusal):
+            said = _error_of(lambda: Ledger.open(directory, clock=clock).close())
+    wanted = [True, ""] if code in _NOT_SYNCED else [False, _OWN]
+    found = [bool(warnings), said[: len(_OWN)]]
+    return (
+        [] if found == wanted else [f"a sync of a directory was refused with {code}: {said}, {len(warnings)} warnings"]
+    )
 
 
 def _wrong_refusals(home: Path, clock: Callable[[], int], before: str, act: str, code: str) -> Iterator[str]:

@@ -320,6 +320,8 @@ BEFORE: Final[Mapping[str, Callable[[Path], Any]]] = {
     "no file": lambda directory: (directory / DATABASE_NAME).mkdir(parents=True),
     "read-only": lambda directory: _ledger(directory).chmod(0o400),
     "read-only directory": lambda directory: _ledger(directory).parent.chmod(0o500),
+    "sticky": lambda directory: _ledger(directory).parent.chmod(0o1755),
+    "of a group": lambda directory: _ledger(directory).parent.chmod(0o2770),
     "shared": lambda directory: _ledger(directory).parent.chmod(0o1777),
     "file": lambda directory: directory.write_text("no directory"),
     "other mode": lambda directory: _changed(directory, "PRAGMA journal_mode = delete"),

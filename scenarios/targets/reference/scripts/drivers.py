@@ -42,6 +42,8 @@ def refused_files() -> Iterator[Action]:
     yield call("files.refused", before="wide", acts=["open", "audit", "work", "recover", "import"])
     for code in ("ENOSPC", "EDQUOT", "EROFS", "EACCES"):
         yield call("files.refused", before="nothing", acts=["work"], code=code)
+    for code in ("EINVAL", "ENOTSUP", "EACCES", "EPERM", "EIO", "ENOSPC"):
+        yield call("files.refused", before="nothing", acts=["open"], code=code, syncs=True)
 
 
 def two_workers() -> Iterator[Action]:

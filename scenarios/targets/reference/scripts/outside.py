@@ -298,8 +298,9 @@ def snapshots() -> Iterator[Action]:
 def openings() -> Iterator[Action]:
     """Openings that are refused and change nothing, access to the files, and the result of each mode and level."""
     for before in (
-        "nothing", "directory", "ledger", "wide", "empty", "text", "short", "newer", "damaged", "index differs", "link",
-        "of another", "log is a link", "no file", "read-only", "shared", "file", "other mode", "version 1", "version 2",
+        "nothing", "directory", "ledger", "wide", "sticky", "of a group", "empty", "text", "short", "newer", "damaged",
+        "index differs", "link", "of another", "log is a link", "no file", "read-only", "shared", "file", "other mode",
+        "version 1", "version 2",
         "log", "newer in its log", "newer late in its log", "newer for a while", "newer with junk after it",
         "newer in a torn frame", "newer without its commit", "newer in an old frame", "newer in a wrong frame",
         "newer in a log that is none",
@@ -321,7 +322,8 @@ def openings() -> Iterator[Action]:
     yield call("open.once", before="nothing", under="a/b")
     yield call("open.once", before="nothing", state_dir=":memory:")
     yield call("open.once", before="nothing", state_dir=":memory:", synchronous="off")
-    yield call("open.once", before="nothing", busy_timeout_ms=7)
+    for many_ms in (7, 0, True, 7.0, -1, "7", 2**31 - 1, 2**31):
+        yield call("open.once", before="nothing", busy_timeout_ms=many_ms)
     yield call("open.once", before="ledger", reader=True)
     yield call("open.once", before="ledger", idle=True)
     for journal_mode in (None, "wal", "delete", "truncate", "persist", "WAL", "memory"):

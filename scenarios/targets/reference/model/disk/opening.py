@@ -9,6 +9,8 @@ from tornpage.scenarios.targets.reference.model.world import World
 
 _JOURNAL_MODES: Final = ("wal", "delete", "truncate", "persist")
 _LEVELS: Final = ("off", "normal", "full", "extra")
+# SQLite takes a longer timeout for none.
+_TOO_LONG_MS: Final = 2**31
 # §1: a clear error if the file is not a database, corrupt, newer, read-only, a symbolic link or another user's.
 _REFUSED: Final = {
     "of another": "StoreUnavailable", "text": "StoreCorrupt", "short": "StoreCorrupt", "damaged": "StoreCorrupt",
@@ -35,7 +37,7 @@ _TASKS_OF_AN_OLDER_VERSION: Final = 3
 _ROLLED_BACK: Final = "newer before a hot journal"
 # What a log says counts where it is whole, of the present, and committed.
 _KEPT: Final = frozenset({
-    "ledger", "wide", "hot journal", "other mode", "version 1", "version 2", "log",
+    "ledger", "wide", "sticky", "of a group", "hot journal", "other mode", "version 1", "version 2", "log",
     "log of another machine",
     "newer for a while", "newer in a torn frame", "newer without its commit", "newer in an old frame",
     "newer in a wrong frame", "newer in a log that is none", "newer in a wrong log", "short log",
@@ -58,14 +60,14 @@ def opening(
     idle: bool = False,
     journal_mode: str | None = None,
     synchronous: str | None = None,
-    busy_timeout_ms: int = 5_000,
+    busy_timeout_ms: Any = 5_000,
     state_dir: str | None = None,
 ) -> Outcome:
     """§1, storage: WAL, FULL and 5000 ms by default, DELETE at EXTRA; 0700 and 0600, whatever was there."""
     # What only has the file open keeps no page in the log; and a directory may have any name.
     del idle, named
     is_wrong = (journal_mode or "wal") not in _JOURNAL_MODES or (synchronous or "full") not in _LEVELS
-    if is_wrong or state_dir == "":
+    if is_wrong or state_dir == "" or type(busy_timeout_ms) is not int or not 0 <= busy_timeout_ms < _TOO_LONG_MS:
         return Outcome(state, {"error": "UsageError", "left": True})
     in_memory = state_dir == ":memory:"
     # A journal that has ended changes nothing.
@@ -133,8 +135,7 @@ def typed(
     is_there = before not in ("nothing", "directory", "file")
     is_refused = where == "state" and before.partition(",")[0] in (_REFUSED_TO_A_LOOK if is_look else _REFUSED)
     waits_ms = int(options.get("--busy-timeout-ms", 5_000))
-    # Longer than SQLite can wait.
-    is_wrong = options.get("--state-dir") in ("", ":memory:") or waits_ms >= 2**31
+    is_wrong = options.get("--state-dir") in ("", ":memory:") or waits_ms >= _TOO_LONG_MS
     known: Any = "rollback" if before in _WITHOUT_LOG else Anything() if before.partition(",")[0] in _REFUSED else "wal"
     if before == "empty" and is_look:
         known = None
