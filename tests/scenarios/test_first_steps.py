@@ -666,7 +666,7 @@ class Notes:
         (
             SCATTERED,
             "Notes",
-            "  not checked: the file zz-old.sqlite; let a call return what it holds\n",
+            "  not checked: the database zz-old.sqlite; let view and rows read it, too: docs/your-own-store.md",
         ),
         (NUMBERED, "Numbered", ""),
     ],

@@ -204,7 +204,31 @@ def test_the_file_that_a_store_was_given_is_its_database(command: Command, tmp_p
     (tmp_path / "tables_attached.py").write_text(ATTACHED)
     wrote = command("new", "target", "--from", "tables_attached:Attached")
     assert "view: live, through store.db" in wrote.out
-    assert "not checked: the file archive.sqlite" in wrote.out
+    assert "not checked: the database archive.sqlite; let view and rows read it, too" in wrote.out
+
+
+# Rows that are in the other database alone; and calls of which only one that needs such a row adds one to the first.
+ONLY_THERE = ATTACHED.replace("INTO live", "INTO archive.old")
+NEEDS_IT = (
+    ONLY_THERE
+    + """
+    def use(self, k):
+        if self.db.execute("DELETE FROM archive.old WHERE k = ?", (k,)).rowcount != 1:
+            raise KeyError(k)
+        self.db.execute("INSERT INTO live (k) VALUES (?)", (k,))
+"""
+)
+
+
+@pytest.mark.parametrize("source", [ONLY_THERE, NEEDS_IT], ids=["only_there", "needs_it"])
+def test_where_what_is_missed_may_be_in_another_database_that_is_said(
+    command: Command, tmp_path: Path, source: str
+) -> None:
+    module = f"tables_elsewhere_{len(source)}"
+    (tmp_path / f"{module}.py").write_text(source)
+    wrote = command("new", "target", "--from", f"{module}:Attached")
+    assert wrote.code == 2
+    assert "archive.sqlite was not read: let view and rows read it, too: docs/your-own-store.md#" in wrote.err
 
 
 # Each transfer is two rows of one table; in the broken one, in two transactions.

@@ -20,6 +20,8 @@ WRITE_BEHIND: Final = (
     "store whose calls write at once (a buffer of one, or each call followed by the one that writes)"
 )
 
+READS_BOTH: Final = "let view and rows read it, too: docs/your-own-store.md#a-store-in-two-databases"
+
 # Not called: they wait, communicate, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
     "connect cursor execute executemany executescript commit rollback transaction serve main loop listen "  # noqa: SIM905
@@ -113,9 +115,16 @@ def writes_later(end: str) -> str:
 
 
 def nothing_added(
-    tried: Sequence[str], left_out: Mapping[str, str], made: Sequence[str], reads: Collection[str]
+    tried: Sequence[str],
+    left_out: Mapping[str, str],
+    made: Sequence[str],
+    reads: Collection[str],
+    databases: Sequence[str] = (),
 ) -> NotLearned:
-    """The calls that were tried, each with the reason why it added nothing; those of `made` changed a row, or read."""
+    """The calls that were tried, each with the reason why it added nothing; those of `made` changed a row, or read.
+
+    `databases` are further ones of the store.
+    """
     untried = (LEFT_ALONE, CLOSES, REMOVES_THE_FILE)
     told = [name for name, reason in left_out.items() if name in tried or reason in untried]
     did = {name: "it only reads" if name in reads else "it changed a row, and added none" for name in made}
@@ -124,8 +133,13 @@ def nothing_added(
     listed = ", ".join(f"{name} ({reasons[name]})" if name in reasons else name for name in names)
     return NotLearned(
         "no public method added a row that another connection sees (is it committed?); tried: "
-        f"{listed or 'none that can be tried'}{_cure(reasons, is_any_tried=bool(names))}"
+        f"{listed or 'none that can be tried'}{not_read(databases) or _cure(reasons, is_any_tried=bool(names))}"
     )
+
+
+def not_read(databases: Sequence[str]) -> str:
+    """What a problem adds where a store has further databases: what it misses may be there."""
+    return f"; {databases[0]} was not read: {READS_BOTH}" if databases else ""
 
 
 def _cure(reasons: Mapping[str, str], *, is_any_tried: bool) -> str:

@@ -84,6 +84,8 @@ class Observed(msgspec.Struct, frozen=True):
     reports: str = ""
     # Files beside the database that no view of its tables shows.
     other_files: tuple[str, ...] = ()
+    # Those of them that are databases.
+    other_databases: tuple[str, ...] = ()
     # The tables and the answers without those calls.
     earlier: tuple[Sequence[Table], Mapping[str, Any]] = ((), {})
     # The calls that changed nothing and returned data.
@@ -165,6 +167,7 @@ def _observe(store: Callable[..., Any] | ModuleType, directory: Path, *, determi
             both_ways=len(both_ways),
             lowered=lowered,
             other_files=played.other_files,
+            other_databases=played.other_databases,
             reports=discovered.reports,
             earlier=(discovered.most, discovered.answers),
             reads=frozenset(discovered.reads),
@@ -210,7 +213,8 @@ def _observed(played: Played, again: Played, found: list[tuple[Action, int]], *,
     tables = tuple(stable(one, there, played.moving) for one, there in _with_rows(played, again))
     growing = sorted(((added, action) for action, added in found if added > 0), key=lambda one: one[0])
     if not tables or not growing:
-        raise nothing_added(played.tried, played.left_out, [action.name for action, _ in found], played.reads)
+        names = [action.name for action, _ in found]
+        raise nothing_added(played.tried, played.left_out, names, played.reads, played.other_databases)
     # One that adds rows to several tables may add one to each: then a view of one of them suits it.
     beats = tuple(one for _, action in growing for one in _beats(action, played.changes.get(action.name, {})))
     return Observed(

@@ -66,7 +66,17 @@ from tornpage.scenarios.run.first_steps.own_data import (
 )
 from tornpage.scenarios.run.first_steps.stable_columns import with_the_time
 from tornpage.scenarios.run.first_steps.sub_stores import parts_of
-from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, count, lost_rows, others, read, states_of
+from tornpage.scenarios.run.first_steps.tables import (
+    GIVEN,
+    Table,
+    changed,
+    count,
+    is_database,
+    lost_rows,
+    others,
+    read,
+    states_of,
+)  # fmt: skip
 
 # The time of the next call that is kept.
 _STEP_MS: Final = 60_000
@@ -135,6 +145,7 @@ class Played:
         self.store, self.own = opened.store, opened.own
         self.make, self.openings = make_text(opened), opened.openings
         self.other_files: tuple[str, ...] = ()
+        self.other_databases: tuple[str, ...] = ()
         # The first method that has left a transaction open.
         self._begins = ""
         # The most items that each collection in memory has had between the calls of `effects`.
@@ -447,6 +458,7 @@ class Played:
         if self.file and not count(before) and count(self.tables()):
             self._wrote_later("close")
         self.other_files = others(self.directory, self.file)
+        self.other_databases = tuple(name for name in self.other_files if is_database(self.directory / name))
         # What was dropped unclosed, the searches collect as well.
         collect()
         self.stays_open = bool(self.file) and faults.is_open(self.directory / self.file)

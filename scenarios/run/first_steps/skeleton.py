@@ -24,7 +24,7 @@ from tornpage.scenarios.model.target import Action, Configuration, TargetError, 
 from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
 from tornpage.scenarios.run.first_steps.arguments import bounds_in
 from tornpage.scenarios.run.first_steps.bounds import statement
-from tornpage.scenarios.run.first_steps.left_out import NotLearned
+from tornpage.scenarios.run.first_steps.left_out import READS_BOTH, NotLearned, not_read
 from tornpage.scenarios.run.first_steps.observed import Beat, Observed
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, grouped
 from tornpage.scenarios.run.first_steps.validated import is_put_right_when_read
@@ -122,7 +122,8 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
     worst = next(
         (one for one in problems if " the beat " not in one), (problems or ["nothing adds exactly one row"])[-1]
     )
-    raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}")
+    beside = not_read(observed.other_databases)
+    raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}{beside}")
 
 
 def _that_holds(
@@ -409,7 +410,9 @@ def _not_checked(observed: Observed, answers: list[Answer], seen: list[Table]) -
     named = {table.name for table in seen}
     if unseen := [table.name for table in observed.tables if table.name not in named]:
         yield f"not checked: {', '.join(unseen)}"
-    for other in observed.other_files[:_MOST_FILES]:
+    for other in observed.other_databases[:_MOST_FILES]:
+        yield f"not checked: the database {other}; {READS_BOTH}"
+    for other in [one for one in observed.other_files if one not in observed.other_databases][:_MOST_FILES]:
         yield f"not checked: the file {other}; let a call return what it holds"
 
 

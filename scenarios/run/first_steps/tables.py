@@ -41,7 +41,8 @@ class Table(msgspec.Struct, frozen=True):
     is_grouped: bool = False
 
 
-def _is_database(path: Path) -> bool:
+def is_database(path: Path) -> bool:
+    """Whether a file is a database of SQLite that has been written."""
     with contextlib.suppress(OSError):
         if path.is_file():
             with path.open("rb") as file:
@@ -123,7 +124,7 @@ def read(directory: Path) -> tuple[str, str, list[Table]]:
     """The database's name, its journal mode, and all tables with their rows; none without a file."""
     # The file that the store was given comes before others, such as an attached one.
     files = sorted(directory.rglob("*"), key=lambda one: (not one.name.startswith(GIVEN), one))
-    path = next((one for one in files if _is_database(one)), None)
+    path = next((one for one in files if is_database(one)), None)
     if path is None:
         return "", "delete", []
     try:
