@@ -204,6 +204,8 @@ def require_as_declared(
     is_sqlites = getattr(target, "files_view", None) is None and is_database(database)
     if "vfs" in target.depths and is_sqlites and not is_seen:
         # Either may be the case: a worker process of the store, or another library.
-        raise TargetError(f"{target.name}: {in_words([database], has_processes=True)}")
+        itself = "where the code itself writes the image of a database (`serialize`), it is a store of plain files"
+        page = "docs/your-own-store.md#a-store-of-plain-files"
+        raise TargetError(f"{target.name}: {in_words([database], has_processes=True)}; {itself} [{page}]")
     if not isinstance(view, Mapping) or not all(isinstance(key, str) for key in view):
         raise TargetError(f"{target.name}: a view is a mapping from text to plain values, not {view!r:.200}")

@@ -281,3 +281,12 @@ class Unreadable(TwoTables):
 def test_a_member_of_the_wrong_kind_is_named_before_any_search(target: type[SimpleTarget], said: str) -> None:
     """The first two ended in a traceback of the harness, or in one of the user's without a name."""
     assert fnmatch.fnmatchcase(what_is_wrong(target()), said)
+
+
+def test_an_image_of_a_database_that_the_code_writes_itself_is_a_plain_file(shim: faults.Shim, home: Path) -> None:
+    with sqlite3.connect(":memory:") as memory:
+        memory.execute("CREATE TABLE t (key)")
+        (home / "tiny.db").write_bytes(memory.serialize())
+    memory.close()
+    with pytest.raises(TargetError, match=r"not watched.* it is a store of plain files \[docs/your-own-store.md"):
+        require_as_declared(tiny_stores.Tiny(), Configuration("wal", "FULL"), home, "", {})
