@@ -251,7 +251,8 @@ def callbacks() -> Iterator[Action]:
     yield batch(create("w6", **seen), call("tasks.start", task_id="nobody"))
     for name, payload in (
         ("a", {"raises": "chat not found"}), ("b", {"raises": "reset"}), ("c", {"raises": ""}),
-        ("d", {"elsewhere": True}), ("e", {"text": "x"}),
+        ("d", {"elsewhere": True}), ("e", {"text": "x"}), ("f", {"elsewhere": True, "error": "reset"}),
+        ("g", {"elsewhere": True, "raises": "chat not found"}), ("h", {"elsewhere": True, "takes_ms": 7, "error": "x"}),
     ):  # fmt: skip
         yield enqueue(name, payload)
     yield call("outbox.recover", cutoff=None)

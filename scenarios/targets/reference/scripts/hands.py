@@ -12,6 +12,7 @@ from tornpage.scenarios.targets.reference.scripts.calls import (
     FAIL,
     LATEST_MS,
     as_json,
+    batch,
     call,
     create,
     enqueue,
@@ -180,6 +181,21 @@ def padded_texts() -> Iterator[Action]:
         )  # fmt: skip
 
 
+def twins() -> Iterator[Action]:
+    """Two tasks of one run, made at the same time, that a create and a token may mean: the first one is meant."""
+    for number, (runtime, more) in enumerate(product(("acp", "cli"), ({}, {"label": "l"}))):
+        keys = {"runtime": runtime, "owner_key": "o", "task": "work", **more}
+        names = [f"{one}{number}" for one in "ab"]
+        yield batch(*(create(name, **keys) for name in names))
+        for name in reversed(names):
+            yield from _written("tasks", name, run_id=f"r{number}")
+        yield create(f"c{number}", **keys, run_id=f"r{number}", parent_task_id="p")
+        yield create(f"d{number}", **{**keys, "task": "other"}, run_id=f"r{number}", agent_id="p")
+        yield call("tasks.find", token=f"r{number}")
+        yield call("tasks.list_by_run", run_id=f"r{number}")
+        yield call("tasks.mark_running_by_run", run_id=f"r{number}")
+
+
 def early_rows() -> Iterator[Action]:
     """Rows that another hand has put before the first one: they are the oldest, and each look reads them."""
     for number, table in enumerate(("tasks", "message_outbox")):
@@ -276,6 +292,7 @@ SCRIPTS: Final = (
     padded_keys,
     padded_texts,
     early_rows,
+    twins,
     endless_tasks,
     contradicting_runs,
     unreadable_messages,

@@ -287,6 +287,10 @@ def changing_files() -> Iterator[Action]:
     for number, (key, value) in enumerate(product(("enqueuedAt", "lastAttemptAt", "retryCount"), odd)):
         content = {**old, "id": f"odd{number}", "retryCount": number % 3, key: value}
         yield call("legacy_file", name=f"odd{number}.json", content=content)
+    names = ("lastError", "turnId", "accountId", "idempotencyKey")
+    for number, (key, text) in enumerate(product(names, (" x\n", "", " \t", 5, ["x"]))):
+        content = {**old, "id": f"text{number}", "retryCount": 1, key: f"{text}{number}" if text == " x\n" else text}
+        yield call("legacy_file", name=f"text{number}.json", content=content)
     yield call("outbox.import_legacy")
     yield call("outbox.recover", cutoff=None, max_age_ms=10 * DAY_MS)
     for name in ("z", "m", "y", "c", "x"):
