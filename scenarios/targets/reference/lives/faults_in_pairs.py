@@ -206,8 +206,9 @@ class _Case:
 
         A caller may also drop the interrupt of a call in its batch: then all of the batch is made, or nothing.
         """
-        if wrong := self._interrupted_in_memory():
-            yield f"after an interrupt between the COMMIT and memory: {wrong}"
+        for then in (None, self._refused, self._redone):
+            if wrong := self._interrupted_in_memory(then):
+                yield f"after an interrupt between the COMMIT and memory, and {then}: {wrong}"
         for number in itertools.count(1):
             came = False
             for how, drops in itertools.product(INTERRUPTS, (False, True)[: 1 + self._in_batch]):
@@ -218,14 +219,26 @@ class _Case:
             if not came:
                 return
 
-    def _interrupted_in_memory(self) -> str:
-        """No other process changes the row here: that alone would have it read again."""
+    def _refused(self) -> None:
+        with contextlib.suppress(LedgerError):
+            self._ledger.tasks.start("nobody")
+
+    def _redone(self) -> None:
+        self._ledger.tasks.progress(self._task, f"turn {self._turn}")
+
+    def _interrupted_in_memory(self, then: Callable[[], None] | None) -> str:
+        """No other process changes the row here: that alone would have it read again.
+
+        The next call is a query, or `then`, which changes nothing.
+        """
         self._turn += 1
         with mock.patch.object(RegistryEngine, "_adopt", side_effect=KeyboardInterrupt):
             try:
                 said = _attempt(self._change)
             except KeyboardInterrupt:
                 said = "interrupted"
+        if then is not None:
+            then()
         shown, stored = self._texts(), self._stored()
         if said != "interrupted" or shown != stored or stored != [f"turn {self._turn}"]:
             return f"the call says {said}, it shows {shown}, and the rows have {stored}"
