@@ -10,7 +10,7 @@ from unittest import mock
 
 from tornpage.ledger import Ledger, LedgerError, StoreBusy
 from tornpage.ledger.disk.files import DATABASE_NAME
-from tornpage.ledger.upkeep.upkeep import Upkeep
+from tornpage.ledger.upkeep.upkeep import Upkeep, preview_file
 from tornpage.ledger.workers import DIRECTORY_NAME, Worker, Workers
 from tornpage.scenarios.targets.reference.environment import spoil
 
@@ -160,11 +160,16 @@ def _start_again(ledger: Ledger, worker_id: str) -> str:
     return ledger.history.start(first.task_id, worker_id=worker_id).status
 
 
-def _maintain(ledger: Ledger, later_ms: int) -> int:
-    """How many tasks a preview would mark as lost."""
-    clock = ledger.history.clock
-    upkeep = Upkeep(ledger.tasks, worker_is_alive=ledger.workers.is_alive, clock=lambda: clock() + later_ms)
-    return upkeep.maintain().reconciled
+def _maintain(ledger: Ledger, later_ms: int) -> int | list[int]:
+    """How many tasks a preview would mark as lost; one of the file alone says the same."""
+    place = Path(ledger.database.path).parent  # type: ignore[union-attr] # it is on SQLite
+
+    def clock() -> int:
+        return ledger.history.clock() + later_ms
+
+    upkeep = Upkeep(ledger.tasks, worker_is_alive=ledger.workers.is_alive, clock=clock)
+    opened, alone = upkeep.maintain().reconciled, preview_file(place, clock=clock).reconciled
+    return opened if alone == opened else [opened, alone]
 
 
 def _claim(ledger: Ledger, worker_id: str) -> bool:

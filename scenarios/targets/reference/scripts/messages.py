@@ -297,6 +297,12 @@ def changing_files() -> Iterator[Action]:
         yield call("legacy_file", name=f"{name}.json", content={**old, "id": name, "enqueuedAt": 5})
     yield call("outbox.import_legacy")
     yield call("outbox.list")
+    # The message there can't be parsed: the file may be its only whole copy.
+    yield enqueue("dp", {"channel": "mail", "to": "you"})
+    yield call("damaged_payload", message_id="dp")
+    for name, key in (("dp", ""), ("dk", "key-dp")):
+        yield call("legacy_file", name=f"{name}.json", content={**old, "id": name, "idempotencyKey": key})
+        yield call("outbox.import_legacy")
     # Queued by a call, and in a file as well.
     yield enqueue("q", {"channel": "mail", "to": "you"})
     for text in ({}, {"text": "another"}):
