@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import answering_stores
 import pytest
@@ -45,6 +46,35 @@ def test_what_is_data_in_another_dress_is_compared() -> None:
         {"one": 1, "two": "bytes 00ff"}, {"1": ["a", "b"]}, {"x": 1, "y": [0.5]}, "2026-01-02", None, True,
     ]  # fmt: skip
     assert as_data(float("nan")) == as_data(float("nan"))
+
+
+class Record:
+    def __init__(self, x: int) -> None:
+        self.x = x
+        self._read_when = "later"
+
+
+class OfAttrs(Record):
+    __attrs_attrs__ = (SimpleNamespace(name="x"),)
+
+
+class OfPydantic(Record):
+    model_fields: ClassVar[dict[str, object]] = {"x": object()}
+
+
+class OfAMapper(OfPydantic):
+    """As SQLModel has them: what an expired row is asked for is read from the file."""
+
+    __mapper__ = object()
+
+
+@pytest.mark.parametrize("kind", [OfAttrs, OfPydantic])
+def test_records_of_other_libraries_are_compared_by_their_fields(kind: type[Record]) -> None:
+    assert as_data([kind(1)]) == [{"x": 1}]
+
+
+def test_a_row_that_a_mapper_may_read_later_is_not_compared() -> None:
+    assert isinstance(as_answer(OfAMapper(1)), NotCompared)
 
 
 @pytest.mark.parametrize("returned", [object(), iter([1]), [lambda: 1], (n for n in range(3)), int])

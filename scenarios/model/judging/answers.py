@@ -1,8 +1,8 @@
 """Answers: the return value of a call as data, to compare with the same call's return value without a fault.
 
 Compared are JSON-like values and types that map to them: bytes, times, decimals, UUIDs, paths, enums, sets, named
-tuples, rows of sqlite3, dataclasses and other records with named fields. Everything else (a cursor, an iterator, the
-store itself) is never read: reading an iterator here would exhaust it for the caller.
+tuples, rows of sqlite3, dataclasses and records of msgspec, attrs and pydantic. Everything else (a cursor, an iterator,
+the store itself) is never read: reading an iterator here would exhaust it for the caller.
 """
 
 import dataclasses
@@ -59,11 +59,23 @@ def _container(returned: object) -> Any:
         return [as_data(one) for one in returned]
     if isinstance(returned, set | frozenset):
         return sorted(map(as_data, returned), key=repr)
-    if isinstance(returned, msgspec.Struct):
-        return {name: as_data(getattr(returned, name)) for name in returned.__struct_fields__}
-    if dataclasses.is_dataclass(returned) and not isinstance(returned, type):
-        return {field.name: as_data(getattr(returned, field.name)) for field in dataclasses.fields(returned)}
+    if names := _fields_of(type(returned)):
+        return {name: as_data(getattr(returned, name)) for name in names}
     raise TypeError(f"a {type(returned).__qualname__} can't be compared")
+
+
+def _fields_of(kind: type) -> list[str]:
+    """The fields of a record; none for a row that an object-relational mapper may read later."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    if issubclass(kind, msgspec.Struct):
+        return list(kind.__struct_fields__)
+    if hasattr(kind, "__mapper__"):
+        return []
+    of_attrs, of_pydantic = (getattr(kind, name, None) for name in ("__attrs_attrs__", "model_fields"))
+    if isinstance(of_attrs, tuple):
+        return [one.name for one in of_attrs]
+    return list(of_pydantic) if isinstance(of_pydantic, Mapping) else []
 
 
 def as_answer(returned: object) -> Any:
