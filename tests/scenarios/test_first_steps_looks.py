@@ -205,3 +205,38 @@ def test_a_file_descriptor_is_no_limit_and_is_never_changed() -> None:
     numbers = iter(range(5, 20))
     assert lowered_bound(lambda: Descriptor(next(numbers), lowered), ()) == "most"
     assert lowered == ["most"]
+
+
+# Words are found in an index that is in memory only, and is made before the row is written.
+FOUND = """
+import sqlite3
+
+class Docs:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS doc (name TEXT PRIMARY KEY, body TEXT)")
+        self.words = sqlite3.connect(":memory:", isolation_level=None)
+        self.words.execute("CREATE TABLE word (word TEXT, name TEXT)")
+        for row in self.db.execute("SELECT body, name FROM doc").fetchall():
+            self.words.execute("INSERT INTO word VALUES (?, ?)", row)
+
+    def put(self, name: str, body: str):
+        self.db.execute("INSERT OR REPLACE INTO doc VALUES (?, ?)", (name, body))
+        self.words.execute("INSERT INTO word VALUES (?, ?)", (body, name))
+
+    def find(self, word: str):
+        return [name for (name,) in self.words.execute("SELECT name FROM word WHERE word = ?", (word,)).fetchall()]
+
+    def close(self):
+        self.words.close()
+        self.db.close()
+"""
+
+
+def test_a_read_is_called_with_a_text_that_another_call_had_under_another_name(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "docs_found.py").write_text(FOUND)
+    wrote = command("new", "target", "--from", "docs_found:Docs")
+    assert wrote.code == 0, wrote
+    assert 'Action("find", {"word": "one"})' in (tmp_path / "docs_found_target.py").read_text()

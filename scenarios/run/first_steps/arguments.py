@@ -193,7 +193,7 @@ def arguments(method: Any, better: Mapping[str, Any]) -> Iterator[dict[str, Any]
 def with_known(tried: Iterable[dict[str, Any]], known: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Each of these arguments, first with the values that other calls have had under the same names.
 
-    At last with references to what may be a key.
+    At last with references to what may be a key, and a single text as any that was given under another name.
     """
     listed = list(tried)
     for args in listed:
@@ -203,6 +203,10 @@ def with_known(tried: Iterable[dict[str, Any]], known: Mapping[str, Any]) -> Ite
     for args in listed[:1]:
         if len(args) > 1 and "alpha" in known.values() and "one" in args.values():
             yield {name: "alpha" if value == "one" else value for name, value in args.items()}
+        if [*map(type, args.values())] == [str]:
+            had = {value for one in listed for value in one.values()}
+            texts = [one for one in known.values() if type(one) is str and one not in had]
+            yield from ({name: one} for name in args for one in dict.fromkeys(texts[:_MOST_TRIES]))
 
 
 def other_values(method: Any, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
