@@ -157,3 +157,45 @@ def test_a_call_with_arguments_that_closes_the_store_is_no_way_to_close_it(comma
     out, source = written(command, tmp_path, CLOSING + KEEPING, "keeping:Keeping")
     assert "not called: add: it closes the store's connection\n" in out
     assert "self.add(" not in source
+
+
+COMPACTED = '''
+import json
+import sqlite3
+
+
+class Compacted:
+    """Its events, of which a snapshot takes the place now and then."""
+
+    def __init__(self, path):
+        self.db = sqlite3.connect(path)
+        self.db.executescript("CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, body); "
+                              "CREATE TABLE IF NOT EXISTS snapshot (id, state)")
+        self.state = {}
+
+    def _append(self, name, state):
+        with self.db:
+            (number,) = self.db.execute("INSERT INTO event (body) VALUES (?) RETURNING id", (name,)).fetchone()
+            if number % 3 == 0:
+                self.db.execute("DELETE FROM snapshot")
+                self.db.execute("INSERT INTO snapshot VALUES (?, ?)", (number, json.dumps(state)))
+                self.db.execute("DELETE FROM event")
+        self.state = state
+
+    def put(self, name: str):
+        self._append(name, {**self.state, name: 1})
+
+    def drop(self, name: str):
+        self._append(name, {key: 1 for key in self.state if key != (self.state[name] and name)})
+
+    def close(self):
+        self.db.close()
+'''
+
+
+def test_of_proposals_that_fail_the_one_is_named_whose_beat_can_be_made(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "compacted.py").write_text(COMPACTED)
+    ended = command("new", "target", "--from", "compacted:Compacted")
+    assert ended.code == 2
+    assert "drop(name='heartbeat') fails" not in ended.err
+    assert "put(name='heartbeat')" in ended.err

@@ -118,9 +118,11 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
         except TargetError as error:
             problems.append(str(error))
             failing += [proposal.beat] if f"{proposal.beat} fails without any fault" in str(error) else []
-    # A beat that doesn't suit says least: another call may be the beat.
-    worst = next(
-        (one for one in problems if " the beat " not in one), (problems or ["nothing adds exactly one row"])[-1]
+    # A beat that fails says nothing of the others, and one that doesn't suit little.
+    failed = [f"{beat} fails without any fault" for beat in failing]
+    worst = min(
+        problems or ["nothing adds exactly one row"],
+        key=lambda one: 2 if any(part in one for part in failed) else int(" the beat " in one),
     )
     beside = not_read(observed.other_databases)
     raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}{beside}")
