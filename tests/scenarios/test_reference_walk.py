@@ -1,11 +1,13 @@
 """The walk: the ledger keeps to its model over thousands of calls by chance, and a build with a defect doesn't."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from tornpage.scenarios.model.target import Action
 from tornpage.scenarios.targets.known_bugs import find_bug
-from tornpage.scenarios.targets.reference.draws.walk import walk
+from tornpage.scenarios.targets.reference.draws.walk import _Walk, walk
 from tornpage.scenarios.targets.reference.draws.whole_space import NAMES
 from tornpage.scenarios.targets.reference.model import ACTIONS
 
@@ -13,6 +15,19 @@ from tornpage.scenarios.targets.reference.model import ACTIONS
 def test_the_ledger_keeps_to_its_model(tmp_path: Path) -> None:
     assert walk(1, 1_000, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_knows_the_run_of_a_task_that_can_not_be_read(tmp_path: Path) -> None:
+    spoils = {"table": "tasks", "key": "a", "column": "created_at", "value": "soon"}
+    create = {"runtime": "cli", "requester_session_key": "me", "task": "work", "run_id": "r"}
+    one = _Walk(tmp_path, {})
+    with contextlib.closing(one):
+        view = one._look()
+        for name, args in (
+            ("tasks.create", {**create, "id": "a"}), ("spoiled_row", spoils), ("tasks.create", {**create, "id": "b"}),
+        ):  # fmt: skip
+            view = one._call(Action(name, args), view)
+    assert [*view] == ["unreadable/tasks/a"]
 
 
 @pytest.mark.parametrize("name", ["permanent-retried", "backoff-from-the-second"])

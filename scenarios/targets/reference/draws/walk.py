@@ -114,6 +114,7 @@ class _Walk:
         except Exception as error:
             raise Violation("as-specified", f"no fault is armed, and {action} fails: {error!r}") from error
         after = self._disk()
+        session.note_unreadable_keys(before)
         check_call(before, action, after, kind, session.told, self._environment.now_ms)
         return after
 
