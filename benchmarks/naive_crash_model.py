@@ -143,9 +143,9 @@ class Naive:
             entries = _entries(operation, directories, files)
             _set(entries, on_disk=False)
             return [*pending, (index, entries)]
-        file = where.now[name]
-        if isinstance(file, _File):
-            self._change(index, operation, file)
+        changed = where.now[name]
+        if isinstance(changed, _File):
+            self._change(index, operation, changed)
         return pending
 
     def _change(self, index: int, operation: Operation, file: _File) -> None:

@@ -240,8 +240,12 @@ def _played(work: Work, home: Path, marks: Path) -> list[faults.Operation]:
     _Marking.marks = os.open(marks, os.O_WRONLY)
     os.write(_Marking.marks, b"operations 0")
     marking = mock.patch("tornpage.faults.vfs.arm.Tape", _Marking)
+
+    def acknowledge(value: Any) -> None:
+        os.write(_Marking.marks, f"acknowledged {value}".encode())
+
     with marking, faults.install(), faults.record(home) as tape:
-        work(home, lambda value: os.write(_Marking.marks, f"acknowledged {value}".encode()) and None)
+        work(home, acknowledge)
     os.close(_Marking.marks)
     return tape.operations
 

@@ -82,7 +82,8 @@ def longest_chain() -> list[str]:
         under_way.discard(name)
         return (name, *max(chains, key=len, default=()))
 
-    return list(max((below(name) for name in graph), key=len))
+    longest = max(map(below, graph), key=len)
+    return list(longest)
 
 
 # -- one fault point ---------------------------------------------------------------------------------------

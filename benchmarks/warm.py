@@ -145,7 +145,7 @@ class WarmTrial:
         before = trial.oracle.settled
         trial.beat()
         with self._plain() as connection:
-            require_integrity(connection)
+            require_integrity(connection, trial.target)
             trial.judge_heartbeat(before, trial.target.fresh_view(connection))
             self._rows.restore(connection)
             trial.oracle.heard(Answer("done"), self._before)
