@@ -121,6 +121,7 @@ class _Case:
                 break
         yield from self._wrong_when_overtaken()
         yield from self._wrong_quarantine()
+        yield from self._wrong_with_odd_keys()
         if self._in_batch:
             yield from self._wrong_when_outdated()
             yield from self._wrong_when_queued_again()
@@ -152,6 +153,25 @@ class _Case:
             self._reader.execute(f"UPDATE tasks SET runtime = {kind}")  # noqa: S608 - literals
             if len(self._ledger.tasks.quarantined()) != many:
                 yield f"another process made a task's runtime {kind}, and the quarantine has not {many} rows"
+
+    def _wrong_with_odd_keys(self) -> Iterator[str]:
+        """What is wrong after one fault in the end of a run that has a session whose id is no text."""
+        ledger = self._ledger
+        for number in itertools.count(1):
+            with ledger.workers.hold() as worker:
+                task = ledger.tasks.create(runtime="cli", owner_key="me", task="another").task_id
+                run = ledger.history.start(task, worker_id=worker.id).id
+                ledger.history.open_session(run, run)
+                self._reader.execute("UPDATE agent_sessions SET session_id = CAST(session_id AS BLOB)")
+                self._driver.arm({number: "after"})
+                said = _attempt(functools.partial(ledger.history.finish, run, "interrupted"))
+                self._driver.disarm()
+                (valid,) = self._reader.execute("SELECT valid FROM agent_sessions WHERE run_id = ?", (run,)).fetchone()
+                ledger.tasks.delete(task)
+            if said != ("unchanged" if valid else "done"):
+                yield f"after the fault {number} the end of a run says {said}, and its session is valid: {valid}"
+            if number not in self._driver.fired:
+                return
 
     def _fails_at_commit(self, number: int) -> bool:
         """Make the change; whether the statement of that number is its COMMIT."""
