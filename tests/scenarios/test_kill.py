@@ -92,20 +92,25 @@ def test_what_a_target_prints_is_not_taken_for_an_answer(capsys: pytest.CaptureF
 # -- defects -----------------------------------------------------------------------------------------------
 
 DEFECTS = [
-    (dying_stores.Halves, "all-or-nothing"),
-    (dying_stores.CleansUp, "acknowledged-is-durable"),
-    (dying_stores.RecoversAway, "acknowledged-is-durable"),
-    (dying_stores.RecoversAgain, "in-flight-flagged-once"),
-    (dying_stores.RecoversInTwo, "in-flight-flagged-once"),
+    (dying_stores.Halves, "all-or-nothing", 24, 1),
+    (dying_stores.CleansUp, "acknowledged-is-durable", 60, None),
+    (dying_stores.RecoversAway, "acknowledged-is-durable", 24, 1),
+    (dying_stores.RecoversAgain, "in-flight-flagged-once", 24, 1),
+    (dying_stores.RecoversInTwo, "in-flight-flagged-once", 60, None),
 ]
 
 
 @pytest.mark.quality
-@pytest.mark.parametrize(("target", "code"), DEFECTS)
+@pytest.mark.parametrize(("target", "code", "number", "configurations"), DEFECTS)
 def test_a_defect_is_caught_and_its_scenario_shows_it_again_in_processes_really_killed(
-    target: type[tiny_stores.Tiny], code: str, shim: faults.Shim, home: Path
+    target: type[tiny_stores.Tiny],
+    code: str,
+    number: int,
+    configurations: int | None,
+    shim: faults.Shim,
+    home: Path,
 ) -> None:
-    recorder = killed(target(), 60)
+    recorder = killed(target(), number, configurations=configurations)
     assert code in codes(recorder)
     assert verdict(recorder) is Exit.FINDING
     by_plan = 0
@@ -125,7 +130,7 @@ def test_a_defect_is_caught_and_its_scenario_shows_it_again_in_processes_really_
 
 @pytest.mark.quality
 def test_a_finding_is_as_short_as_it_can_be_and_says_how_the_process_died(shim: faults.Shim) -> None:
-    recorder = killed(dying_stores.Halves(), 60, configurations=1)
+    recorder = killed(dying_stores.Halves(), 24, configurations=1)
     in_a_call = [found.finding for found in by_kill(recorder) if found.finding.message.startswith("killed in ")]
     shortest = min(in_a_call, key=lambda finding: len(finding.scenario.steps))
     *_, arm, _move, restart = shortest.scenario.steps
@@ -195,7 +200,7 @@ def test_every_kind_is_drawn_once_before_any_is_drawn_twice(points: Callable[[],
 def test_a_run_is_the_same_from_the_same_seed() -> None:
     def tried(seed: int) -> list[Event]:
         events: list[Event] = []
-        killed(dying_stores.Right(), 12, seed=seed, handlers=(events.append,))
+        killed(dying_stores.Right(), 6, seed=seed, handlers=(events.append,))
         return [event for event in events if isinstance(event, PointTried)]
 
     assert tried(1) == tried(1) != tried(2)
