@@ -373,7 +373,7 @@ class Executor(Pair):
             self.put_shadow(self.shadow.crash_copy())
         else:
             # The shadow goes on: what a restart does not restore shows in later calls.
-            self.real.oracle.counts_anew = True
+            self.real.oracle.since_restart = 0
         self.follow()
 
     def _stop(self, step: CrashAt | Damage) -> None:

@@ -184,7 +184,7 @@ class Pair:
     def put_shadow(self, files: Files) -> None:
         """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't."""
         self.shadow_has_lived = True
-        self.real.oracle.counts_anew = False
+        self.real.oracle.since_restart = None
         try:
             self.shadow.put(files, self.real.life)
         except Violation:

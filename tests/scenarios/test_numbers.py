@@ -12,6 +12,7 @@ from numbering_stores import (
     Left,
     LeftFromTheBeginning,
     RetriedBlocks,
+    Summed,
     Upserted,
 )  # fmt: skip
 
@@ -59,6 +60,15 @@ def test_a_number_whose_row_is_gone_may_be_given_again_after_a_restart(shim: fau
     assert "visit/1: the expected state has nothing, the file has 'a'" in str(found)
 
 
+@pytest.mark.parametrize("before", [(A, A), (A,)])
+def test_a_sum_that_begins_anew_after_a_restart_is_found(
+    before: tuple[Step, ...], shim: faults.Shim, home: Path
+) -> None:
+    found = played(Summed, home, *before, Restart(), A)
+    assert found is not None
+    assert "the file has '10'" in str(found)
+
+
 @pytest.mark.parametrize(
     ("before", "wanted", "seen", "is_so"),
     [
@@ -67,6 +77,7 @@ def test_a_number_whose_row_is_gone_may_be_given_again_after_a_restart(shim: fau
         ({"t/1": "x", "u/9": "y"}, {"t/1": "x", "u/9": "y", "t/4": "a"}, {"t/1": "x", "u/9": "y", "t/2": "a"}, True),
         ({"a": ["x", 1], "b": ["x", 2]}, {"a": ["y", 5], "b": ["x", 2]}, {"a": ["y", 3], "b": ["x", 2]}, True),
         ({"a": ["x", 1], "b": ["x", 2]}, {"a": ["y", 5]}, {"a": ["y", 2]}, True),
+        ({"t/5": "x"}, {"t/5": "x", "t/9": "a"}, {"t/5": "x", "t/7": "a"}, True),
         # A number that is there, a larger one, another text, a row that stays, and one too many.
         ({"t/3": "x"}, {"t/3": "x", "t/4": "a"}, {"t/3": "x", "t/2": "a"}, False),
         ({"a": ["x", 1], "b": ["x", 3]}, {"a": ["y", 5], "b": ["x", 3]}, {"a": ["y", 3], "b": ["x", 3]}, False),
@@ -75,12 +86,18 @@ def test_a_number_whose_row_is_gone_may_be_given_again_after_a_restart(shim: fau
         ({"a": 1}, {"2": "a"}, {"a": 1, "1": "a"}, False),
         ({}, {"2": "a"}, {"1": "a", "0": "a"}, False),
         ({}, {"2": [1, 7]}, {"1": {"a": 1, "b": 7}}, False),
+        # A count that begins anew, and a part of a sum.
+        ({"a": 2}, {"a": 3}, {"a": 1}, False),
+        ({"t/a": ["x", 2]}, {"t/a": ["x", 3]}, {"t/a": ["x", 1]}, False),
+        ({"a": 100}, {"a": 150}, {"a": 120}, False),
+        ({}, {"a": 50}, {"a": 20}, False),
+        ({"t/5": "x"}, {"t/5": "x", "t/9": "a"}, {"t/5": "x", "t/8": "a"}, False),
     ],
 )
 def test_counted_anew_is_what_has_smaller_numbers_than_before_and_larger_ones_than_the_rest(
     before: View, wanted: View, seen: View, is_so: bool
 ) -> None:
-    assert is_counted_anew(before, wanted, seen) == is_so
+    assert is_counted_anew(before, wanted, seen, 2) == is_so
 
 
 def test_a_block_of_numbers_that_a_restart_loses_is_a_gap(shim: faults.Shim, home: Path) -> None:

@@ -7,8 +7,9 @@ SQLite gives a new row the largest id of its table and one more, and so the id o
 row that another caller is about to delete still counts: the new one has a larger id than in the order of the calls.
 
 A store that counts in memory reads its largest number when it is opened. Where the row with that number is gone, the
-next call after a restart gets a smaller one than without the restart. That is correct if it is larger than all that
-are there: a store that counts from the beginning again soon gives a number twice.
+next call after a restart gets a smaller one than without the restart. That is correct if it is one of the next after
+all that are there: a store that counts from the beginning again soon gives a number twice, and one that has lost a part
+of a sum writes any number.
 
 Not covered: ids that are not decimal numbers, and numbers that appear in another order in a value.
 """
@@ -21,19 +22,22 @@ from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.target import View
 
 _NUMBER: Final = re.compile(r"\d+")
+# The parts of an item's key and of its value, by their places.
+_Item = dict[tuple[Any, ...], str]
 
 
 def is_among(
-    view: View, before: View, possible: Iterable[View], *, numbers_used: bool, counts_anew: bool = False
+    view: View, before: View, possible: Iterable[View], *, numbers_used: bool, since_restart: int | None = None
 ) -> bool:
     """Whether a view is one of those `possible`.
 
-    With `numbers_used` also one of them with higher new numbers, with `counts_anew` one with lower new numbers.
+    With `numbers_used` also one of them with higher new numbers, and with a number of calls `since_restart` one with
+    lower new numbers, which those calls may have used.
     """
     return any(
         view == one
         or (numbers_used and is_renumbered(before, one, view))
-        or (counts_anew and is_counted_anew(before, one, view))
+        or (since_restart is not None and is_counted_anew(before, one, view, since_restart))
         for one in possible
     )
 
@@ -96,22 +100,25 @@ def is_counted_on(value: Any, seen: Any) -> bool:
     return bool(changed) and all(new > old for old, new in changed.items())
 
 
-def is_counted_anew(before: View, wanted: View, seen: View) -> bool:
-    """Whether `seen` is `wanted` but for smaller numbers in what the call has added or changed in `before`.
+def is_counted_anew(before: View, wanted: View, seen: View, calls: int) -> bool:
+    """Whether `seen` is `wanted` but for smaller numbers in what the last of some calls has added or changed.
 
-    In its place in an item, each of them is larger than those of all other items of its kind.
+    In its place in an item, each of them is larger than those of all other items of its kind, and than the one that
+    was there `before`, by no more than the `calls` can have used.
     """
     added, found = (_changed(before, view) for view in (wanted, seen))
     if before.keys() - wanted.keys() != before.keys() - seen.keys() or len(added) != len(found):
         return False
     others = [_leaves(key, value) for key, value in seen.items() if key not in found]
+    others += [_leaves(key, before[key]) for key in found if key in before]
     pairs = zip(sorted(added, key=_by_number), sorted(found, key=_by_number), strict=True)
-    return all(_is_next(_leaves(one, added[one]), _leaves(other, found[other]), others) for one, other in pairs)
+    most = calls * len(found)
+    return all(_is_next(_leaves(one, added[one]), _leaves(other, found[other]), others, most) for one, other in pairs)
 
 
-def _leaves(key: str, value: Any) -> dict[tuple[Any, ...], str]:
+def _leaves(key: str, value: Any) -> _Item:
     """The parts of a key and of its value as text, by their places."""
-    found: dict[tuple[Any, ...], str] = {("key", place): part for place, part in enumerate(key.split("/"))}
+    found: _Item = {("key", place): part for place, part in enumerate(key.split("/"))}
     waiting: list[tuple[tuple[Any, ...], Any]] = [(("value",), value)]
     while waiting:
         place, one = waiting.pop()
@@ -124,18 +131,22 @@ def _leaves(key: str, value: Any) -> dict[tuple[Any, ...], str]:
     return found
 
 
-def _is_next(
-    wanted: dict[tuple[Any, ...], str], seen: dict[tuple[Any, ...], str], others: list[dict[tuple[Any, ...], str]]
-) -> bool:
-    """Whether the parts of two items differ in numbers alone, each smaller, and larger than in items of their kind."""
+def _is_next(wanted: _Item, seen: _Item, others: list[_Item], most: int) -> bool:
+    """Whether two items differ in numbers alone, each smaller, and larger than in items of their kind by at `most`."""
     alike = [one for one in others if one.keys() == seen.keys() and _table(one) == _table(seen)]
     return wanted.keys() == seen.keys() and all(
-        text == wanted[place] or (_is_less(text, wanted[place]) and all(_is_less(one[place], text) for one in alike))
+        text == wanted[place]
+        or (_is_less(text, wanted[place]) and _comes_next(text, [one[place] for one in alike], most))
         for place, text in seen.items()
     )
 
 
-def _table(item: dict[tuple[Any, ...], str]) -> str:
+def _comes_next(text: str, others: list[str], most: int) -> bool:
+    largest = max((int(number) for one in others for number in _NUMBER.findall(one)), default=0)
+    return all(_is_less(one, text) for one in others) and int(_NUMBER.findall(text)[0]) <= largest + most
+
+
+def _table(item: _Item) -> str:
     return item["key", 0] if ("key", 1) in item else ""
 
 

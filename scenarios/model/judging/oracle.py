@@ -63,8 +63,8 @@ class Oracle:
     lost: tuple[View, ...] = ()
     # Whether a failed call may have used up a number that the next call would have got.
     numbers_used: bool = False
-    # Whether the store may count on from what it has read at a restart, and its shadow from more.
-    counts_anew: bool = False
+    # The calls since a restart at which the store may have read what it counts on from, and its shadow has not.
+    since_restart: int | None = None
     _possible: tuple[View, ...] = ()
     _stages: tuple[View, ...] = ()
     answer: Answer = field(default_factory=lambda: Answer("done"))
@@ -76,6 +76,8 @@ class Oracle:
         `stages` are the states at the commits of a call that commits more than once.
         """
         self._before, self.answer = self.settled, answer
+        if self.since_restart is not None:
+            self.since_restart += 1
         self._stages = (self.settled, *stages, after) if stages and answer.kind == "raised" else ()
         if answer.kind == "done":
             self._possible = (after,)
@@ -150,8 +152,8 @@ class Oracle:
         raise Violation(code, f"a crash after a call ({self.answer}): {difference}", sides, self.answer.kind)
 
     def _is_among(self, view: View, possible: Sequence[View]) -> bool:
-        used, anew = self.numbers_used, self.counts_anew
-        return is_among(view, self.settled, possible, numbers_used=used, counts_anew=anew)
+        used, calls = self.numbers_used, self.since_restart
+        return is_among(view, self.settled, possible, numbers_used=used, since_restart=calls)
 
     def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
         """Raise the violation of the check that a disk state fails."""
