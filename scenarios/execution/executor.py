@@ -370,7 +370,7 @@ class Executor(Pair):
             self.look_after_crash(files)
         if step.crash or self.recording is not None:
             # What was recorded has the numbers of the shadow.
-            self.put_shadow(self.shadow.crash_copy())
+            self.put_shadow(self.shadow.crash_copy(), cleanly=not step.crash)
         else:
             # The shadow goes on: what a restart does not restore shows in later calls.
             self.real.oracle.since_restart = 0

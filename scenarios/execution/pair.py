@@ -181,9 +181,12 @@ class Pair:
             with self.recording.call(self.steps_before + len(self.steps), call, after, stages) as record_answer:
                 yield record_answer
 
-    def put_shadow(self, files: Files) -> None:
-        """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't."""
-        self.shadow_has_lived = True
+    def put_shadow(self, files: Files, *, cleanly: bool = False) -> None:
+        """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't.
+
+        Those of a clean restart (`cleanly`) are as the store itself has left them.
+        """
+        self.shadow_has_lived = self.shadow_has_lived or not cleanly
         self.real.oracle.since_restart = None
         try:
             self.shadow.put(files, self.real.life)
