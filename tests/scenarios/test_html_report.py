@@ -251,7 +251,9 @@ def test_the_line_of_a_point_tries_that_point_again_with_the_same_outcome(
         words = filled(record, point, search)
         command(*words)
         again = run_record.read(tmp_path / ".tornpage/run.json")
-        assert told(record, point) in {told(again, one) for one in again.points}
+        # The line of a sweep tries this point, that of another search all of its kind.
+        points = (point,) if search == "sweep" else record.points
+        assert {told(record, one) for one in points} <= {told(again, one) for one in again.points}
 
 
 def filled(record: RunRecord, point: PointRecord, search: str) -> list[str]:
