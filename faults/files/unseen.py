@@ -64,6 +64,10 @@ def _look_up(original: Function, library: ctypes.CDLL, name: Any) -> Any:
     return original(library, name)
 
 
+# Libraries that were still there after a collection.
+_IN_USE: Final[weakref.WeakSet[ctypes.CDLL]] = weakref.WeakSet()
+
+
 def syncing_libraries() -> list[str]:
     """The C functions that sync files and that Python code has already looked up through `ctypes`.
 
@@ -80,10 +84,6 @@ def syncing_libraries() -> list[str]:
         found = _syncing()
         _IN_USE.update(one for one, _ in found)
     return sorted({name for _, name in found})
-
-
-# Those that a collection has left.
-_IN_USE: Final[weakref.WeakSet[ctypes.CDLL]] = weakref.WeakSet()
 
 
 def _syncing() -> list[tuple[ctypes.CDLL, str]]:

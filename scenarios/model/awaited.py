@@ -100,7 +100,7 @@ class Awaited:
             for task in left:
                 task.cancel()
             if left:
-                # What they raise then is nobody's answer; the runner would report it.
+                # No caller gets what they raise then; the runner would report it.
                 self._loop.run_until_complete(asyncio.wait(left))
         finally:
             self._runner.close()

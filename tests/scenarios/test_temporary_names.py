@@ -40,7 +40,7 @@ def test_names_are_random_outside_and_in_other_threads() -> None:
     assert len({first, *found}) == 4
 
 
-def test_what_is_left_behind_by_earlier_calls_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_files_that_earlier_calls_have_left_do_not_keep_a_call_from_its_own(tmp_path: Path) -> None:
     for _ in range(3):
         with drawn_for("put", 1):
             for _ in range(10):

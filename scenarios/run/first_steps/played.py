@@ -23,6 +23,7 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.faults.garbage import collect
 from tornpage.faults.reach.bindings import connection_classes, sqlite_errors
+from tornpage.faults.vfs.passed_by import is_database
 from tornpage.scenarios.execution.call_timeout import limit
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, setting_of_each
 from tornpage.scenarios.model import ambient
@@ -66,17 +67,7 @@ from tornpage.scenarios.run.first_steps.own_data import (
 )
 from tornpage.scenarios.run.first_steps.stable_columns import with_the_time
 from tornpage.scenarios.run.first_steps.sub_stores import parts_of
-from tornpage.scenarios.run.first_steps.tables import (
-    GIVEN,
-    Table,
-    changed,
-    count,
-    is_database,
-    lost_rows,
-    others,
-    read,
-    states_of,
-)  # fmt: skip
+from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, count, lost_rows, others, read, states_of
 
 # The time of the next call that is kept.
 _STEP_MS: Final = 60_000

@@ -12,13 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.vfs.passed_by import is_database
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.preflight.rules import LOCKED_OUT
 from tornpage.scenarios.run.first_steps.left_out import LockedOutError
 
 # The file's name that a store is given.
 GIVEN: Final = "store.sqlite"
-_MAGIC: Final = b"SQLite format 3\x00"
 _KEEPS_TEXT: Final = re.compile(r"\bUSING\s+fts[345]\b(?!.*\bcontent\s*=)", re.IGNORECASE | re.DOTALL)
 # Not every type of SQLite's affinity NUMERIC: a DATE is often a text.
 _HIDDEN: Final = 1
@@ -39,15 +39,6 @@ class Table(msgspec.Struct, frozen=True):
     numeric: tuple[str, ...] = ()
     # Whether several rows have the same key, and are one thing together.
     is_grouped: bool = False
-
-
-def is_database(path: Path) -> bool:
-    """Whether a file is a database of SQLite that has been written."""
-    with contextlib.suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(len(_MAGIC)) == _MAGIC
-    return False
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
