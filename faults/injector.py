@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from tornpage.faults import forks
 from tornpage.faults.locks import new_lock
 from tornpage.faults.plan import FILE_KINDS, STATEMENT_KINDS, VFS_KINDS, Fault, FaultPlan
 
@@ -86,6 +87,7 @@ class PlanInjector:
         self.fired: list[Firing] = []
         # While True, nothing is counted and no fault fires.
         self.paused = False
+        self._forks = forks.depth()
         self._operations = [operations_of(fault) for fault in plan.faults]
         self.kinds = frozenset[str]().union(*self._operations)
         # Two connections may run on two threads; a lost count would make the run depend on the scheduler.
@@ -94,7 +96,7 @@ class PlanInjector:
     def decide(self, kind: str, role: str, path: str | None) -> Fault | None:
         """Count the operation for each fault that matches it and return the first that is due."""
         due: tuple[Fault, int] | None = None
-        if self.paused:
+        if self.paused or self._forks != forks.depth():
             return None
         with self._lock:
             for index, fault in enumerate(self.plan.faults):

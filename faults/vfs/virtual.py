@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from tornpage.faults import forks
 from tornpage.faults.reach.library import OK, SIGNATURES, Library
 from tornpage.faults.vfs import waiting
 from tornpage.faults.vfs.slots import Place
@@ -30,6 +31,7 @@ class Virtual:
         self._places = tuple(places)
         self._lock = lock
         self._unless: list[Callable[[], bool]] = []
+        self._forks = 0
         self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
         self._julian_ms = _JULIAN_EPOCH_MS
         self._uses: Counter[str] = Counter()
@@ -52,6 +54,7 @@ class Virtual:
         """
         asked = [] if unless is None else [unless]
         self._unless += asked
+        self._forks = forks.depth()
         try:
             with self._replaced("xSleep"):
                 yield
@@ -101,7 +104,7 @@ class Virtual:
                         place.give_back(field)
 
     def _on_sleep(self, base: Callable[..., int], vfs: int, microseconds: int) -> int:
-        if self._unless and self._unless[-1]():
+        if self._forks != forks.depth() or (self._unless and self._unless[-1]()):
             return base(vfs, microseconds)
         self.slept_us += microseconds
         waiting.notify("lock")

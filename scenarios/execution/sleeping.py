@@ -22,7 +22,7 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from tornpage.faults import clock_names
+from tornpage.faults import clock_names, forks
 from tornpage.faults.child_processes import has_others
 from tornpage.faults.locks import live_threads
 
@@ -40,6 +40,7 @@ class _Clock:
         self.has_slept_too_long = False
         self._caller = threading.current_thread()
         self._others = {self._caller, *others}
+        self._forks = forks.depth()
         self._sleeps = 0
         self._has_child = False
         self._too_long = too_long
@@ -73,6 +74,8 @@ class _Clock:
         return now + self._skipped_s if threading.current_thread() is self._caller else now
 
     def _is_alone(self) -> bool:
+        if self._forks != forks.depth():
+            return False
         # To look for children may take milliseconds, and a store may sleep thousands of times.
         self._sleeps += 1
         if self._sleeps.bit_count() == 1:
