@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Final
 
 from tornpage.faults.clock_names import RealClock
+from tornpage.faults.files.in_place import never_replaced
 
 POLL_S: Final = 0.002
 _SOON_S: Final = 0.0005
 # All threads are idle if they sleep at this many polls in a row.
 _LOOKS: Final = 3
 _STATUS_BYTES: Final = 16_384
+# They run at each poll: a search that watches files would look each path up.
+_open, _read, _close = never_replaced(os.open), never_replaced(os.read), never_replaced(os.close)
 # The number of the system call in which a thread waits for a lock, by machine.
-_FUTEX: Final = {"x86_64": "202", "aarch64": "98"}.get(platform.machine())
+_FUTEX: Final = {"x86_64": b"202", "aarch64": b"98"}.get(platform.machine())
 
 
 def real_monotonic() -> float:
@@ -90,10 +93,7 @@ class Quiet:
 
 def _waits_without_a_limit(pid: int | str, thread: str) -> bool:
     """Whether a thread waits for a lock, and no limit of time is set; False where the system does not report it."""
-    try:
-        call = Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()
-    except OSError:
-        return False
+    call = (_reported(f"/proc/{pid}/task/{thread}/syscall") or b"").split()
     return len(call) > 4 and call[0] == _FUTEX and int(call[4], 16) == 0
 
 
@@ -117,15 +117,24 @@ def _asleep(pid: int | str) -> dict[str, bytes] | None:
 
 def sleep_of(thread: int | str | None, pid: int | str = "self") -> bytes | None:
     """A thread's context switch counters; None if it is awake, has ended, or the system doesn't report it."""
+    status = _reported(f"/proc/{pid}/task/{thread}/status")
+    if status is None or b"State:\tS" not in status:
+        return None
+    _, name, counters = status.partition(b"voluntary_ctxt")
+    return name + counters if name else None
+
+
+def _reported(path: str) -> bytes | None:
+    """What the system reports in a file; None if it doesn't."""
     try:
-        # Not pathlib: it is polled.
-        file = os.open(f"/proc/{pid}/task/{thread}/status", os.O_RDONLY)
+        file = _open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
-        status = os.read(file, _STATUS_BYTES)
-        return status[status.index(b"voluntary_ctxt") :] if b"State:\tS" in status else None
-    except (OSError, ValueError):
+        status: bytes = _read(file, _STATUS_BYTES)
+    except OSError:
         return None
+    else:
+        return status
     finally:
-        os.close(file)
+        _close(file)

@@ -12,11 +12,12 @@ time; `has_a_limit` recognises such a wait.
 
 import contextlib
 import dis
+import functools
 import queue
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, Protocol
 from unittest import mock
 
@@ -81,8 +82,14 @@ def has_a_limit(frame: FrameType | None) -> bool:
         return False
     if frame.f_globals.get("__name__") == "threading":
         return frame.f_locals.get("timeout") not in (None, -1)
-    before = [one for one in dis.get_instructions(frame.f_code) if one.offset <= frame.f_lasti][-4:]
-    names = [frame.f_code.co_consts[one.arg or 0] if one.opname == "KW_NAMES" else one.argval for one in before]
+    return _names_a_limit(frame.f_code, frame.f_lasti)
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_a_limit(code: CodeType, at: int) -> bool:
+    """Whether the call at this offset has an argument ``timeout`` by its name, or one of that name before it."""
+    before = [one for one in dis.get_instructions(code) if one.offset <= at][-4:]
+    names = [code.co_consts[one.arg or 0] if one.opname == "KW_NAMES" else one.argval for one in before]
     return any(isinstance(one, tuple) and "timeout" in one for one in names)
 
 

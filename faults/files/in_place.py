@@ -75,14 +75,25 @@ def _definition_of(function: Function) -> _Definition:
     return _Definition.from_address(_words_of(function).definition)
 
 
+def never_replaced(function: Function) -> Function:
+    """The same built-in function as another object, which no scope replaces: for what the harness itself polls.
+
+    Call it while no scope has replaced the function. On an interpreter that is not supported, the function itself.
+    """
+    if not is_supported():
+        return function
+    words = _words_of(function)
+    new = ctypes.PYFUNCTYPE(ctypes.py_object, _pointer, _pointer, _pointer)(("PyCFunction_NewEx", ctypes.pythonapi))
+    other: Function = new(words.definition, words.self, words.module)
+    return other
+
+
 class BuiltinFunction:
     """A built-in function that can call `body(original, *args, **kwargs)`; never freed, since C may be executing it."""
 
     def __init__(self, function: Function, body: Function) -> None:
         words, definition = _words_of(function), _definition_of(function)
-        new = ctypes.PYFUNCTYPE(ctypes.py_object, _pointer, _pointer, _pointer)(("PyCFunction_NewEx", ctypes.pythonapi))
-        self.original: Function = new(words.definition, words.self, words.module)
-        original = self.original
+        original = self.original = never_replaced(function)
 
         def substitute(*args: Any, **kwargs: Any) -> Any:
             return body(original, *args, **kwargs)
