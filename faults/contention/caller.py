@@ -21,8 +21,8 @@ from tornpage.faults.contention.turns import Ended, Event, Gate, Hung, Turns, Wa
 from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 20.0
-# The first two looks at a caller of a shared store follow each other quickly, enough for one that waits for its lock.
-_POLLS_S: Final = (0.0005, 0.0003)
+# The first looks at a caller of a shared store come soon: two are enough for one that waits for its lock.
+_POLLS_S: Final = (0.0002, 0.0001, 0.0003)
 _POLL_S: Final = 0.005
 # So many looks (some seconds) at a caller that has what it was blocked by, until it waits again.
 _MOST_SETTLING: Final = 2_000

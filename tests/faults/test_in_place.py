@@ -17,7 +17,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.files import recording
-from tornpage.faults.files.in_place import IMMUTABLE_TYPE, BuiltinFunction, BuiltinMethods, is_supported
+from tornpage.faults.files.in_place import IMMUTABLE_TYPE, BuiltinFunction, BuiltinMethods, is_supported, never_replaced
 from tornpage.faults.vfs.operation_log import Tape
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions of this interpreter are out of reach")
@@ -47,6 +47,14 @@ def _in_a_closure() -> Callable[[int], None]:
 def test_a_name_that_was_bound_before_leads_to_the_recorder(sync: Callable[[int], None], tmp_path: Path) -> None:
     with faults.install(), faults.record(tmp_path) as tape, (tmp_path / "a").open("w") as file:
         sync(file.fileno())
+    assert [operation.kind for operation in tape.operations] == ["create", "sync"]
+
+
+def test_what_the_harness_itself_polls_leads_to_none(tmp_path: Path) -> None:
+    sync = never_replaced(os.fsync)
+    with faults.install(), faults.record(tmp_path) as tape, (tmp_path / "a").open("w") as file:
+        sync(file.fileno())
+        os.fsync(file.fileno())
     assert [operation.kind for operation in tape.operations] == ["create", "sync"]
 
 

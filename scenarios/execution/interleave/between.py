@@ -69,7 +69,7 @@ def require_kept(outcome: Outcome, step: Interleave, serial: Serial, sessions: t
     is_first = outcome.second == PENDING
     said, action = (outcome.first, step.first) if is_first else (outcome.second, step.second)
     # What it has answered may come from the change of the other call, which may still be undone: not judged here.
-    possible = list(orders(serial, step.first, step.second))
+    possible = orders(serial, step.first, step.second)
     with_it = [order for order in possible if may_have_it(order, said, possible, is_first=is_first)]
     if any(outcome.view == order.view for order in with_it):
         return

@@ -71,6 +71,8 @@ class Serial:
         self._known: dict[tuple[str, ...], tuple[tuple[Action, ...], Run]] = {}
         self._confirmed: Serial | None = None
         self._untouched: Files | None = None
+        # By the two calls.
+        self.orders: dict[tuple[str, str], list[Order]] = {}
 
     def run(self, *actions: Action) -> Run:
         """The result of the last of these calls, after the others."""
@@ -145,9 +147,7 @@ class Serial:
 
     def prepare(self, first: Action, second: Action) -> None:
         """Make these calls in either order, before two sessions are open."""
-        list(orders(self, first, second))
-        for action in (first, second):
-            self.only_reads(action)
+        orders(self, first, second)
 
 
 def left_in(home: Path) -> Files:
@@ -188,12 +188,15 @@ class Order(msgspec.Struct, frozen=True):
     reads: tuple[bool, bool] = (False, False)
 
 
-def orders(serial: Serial, first: Action, second: Action) -> Iterator[Order]:
+def orders(serial: Serial, first: Action, second: Action) -> list[Order]:
     """All of them: both calls in either order, each alone, and neither."""
-    one, two = serial.run(first), serial.run(second)
-    reads = serial.only_reads(first), serial.only_reads(second)
-    for order in _orders(serial, one, two, serial.run(first, second), serial.run(second, first)):
-        yield msgspec.structs.replace(order, reads=reads)
+    key = _key(first), _key(second)
+    if key not in serial.orders:
+        one, two = serial.run(first), serial.run(second)
+        reads = serial.only_reads(first), serial.only_reads(second)
+        found = _orders(serial, one, two, serial.run(first, second), serial.run(second, first))
+        serial.orders[key] = [msgspec.structs.replace(order, reads=reads) for order in found]
+    return serial.orders[key]
 
 
 def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, second: Action) -> list[Order]:
@@ -201,7 +204,7 @@ def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, 
     ours, theirs = callers
     one, two = serial.made_by(ours, first), serial.made_by(theirs, second)
     both, turned = serial.made_by(theirs, second, one.files), serial.made_by(ours, first, two.files)
-    confirmed = list(orders(serial, first, second))
+    confirmed = orders(serial, first, second)
     return [
         msgspec.structs.replace(
             known,
@@ -244,13 +247,13 @@ def orders_missed(
     outcome: Outcome, serial: Serial, first: Action, second: Action, callers: tuple[Session, Session]
 ) -> list[Order]:
     """All serial orders, if the outcome is that of none of them; else an empty list."""
-    possible = list(orders(serial, first, second))
+    possible = orders(serial, first, second)
     if _is_one_of(possible, outcome):
         return []
     # Before the check fails: repeat the calls, and ignore answers that vary.
     serial = serial.confirmed()
     loose = {first.name, second.name} & set(getattr(serial.target, "many_commits", ()))
-    for possible in (list(orders(serial, first, second)), _orders_by(callers, serial, first, second)):
+    for possible in (orders(serial, first, second), _orders_by(callers, serial, first, second)):
         if _is_one_of(possible, outcome, serial.state.view) or (loose and _is_a_mixture(outcome.view, possible)):
             return []
     return possible
