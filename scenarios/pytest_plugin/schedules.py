@@ -31,6 +31,7 @@ from tornpage.scenarios.pytest_plugin.rerun.connections import Shared, shared_of
 from tornpage.scenarios.pytest_plugin.rerun.limit import limit, limit_of
 from tornpage.scenarios.pytest_plugin.rerun.runs import PASSED_ON
 from tornpage.scenarios.pytest_plugin.rerun.sleep import know, sleeping
+from tornpage.scenarios.pytest_plugin.rerun.threads import dying_of
 from tornpage.scenarios.pytest_plugin.session import describe_sqlite
 
 MARKERS: Final = ("interleave", "every_cancel")
@@ -222,6 +223,7 @@ class _Schedule:
             tracked(self._connections) as connections,
             faults.shims().watching(point.databases),
             shared_files.shared() as shared,
+            dying_of(lambda _: False) if point.number else contextlib.nullcontext(),
         ):
             point.connections = connections
             with guests.timers_of(item), guests.request_of(item):

@@ -430,6 +430,30 @@ def test_a_thread_that_dies_of_the_fault_is_no_warning_and_any_other_is(project:
     done.stdout.fnmatch_lines(["*ZeroDivisionError*"])
 
 
+@pytest.mark.parametrize(
+    ("ends", "outcomes"),
+    [("loop.call_soon_threadsafe(print)", {"passed": 1}), ("1 / 0", {"failed": 1, "errors": 1})],
+)
+def test_a_thread_whose_event_loop_is_gone_after_the_fault_fails_nothing(
+    project: pytest.Pytester, ends: str, outcomes: dict[str, int]
+) -> None:
+    source = f"""
+    @every_fault(operations="write:db")
+    def test_it(tmp_path):
+        loop = asyncio.new_event_loop()
+        loop.close()
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as db:
+            try:
+                db.execute("CREATE TABLE t (x)")
+            except sqlite3.Error:
+                thread = threading.Thread(target=lambda: {ends})
+                thread.start()
+                thread.join()
+                raise
+    """
+    run(project, source, "-W", "error::pytest.PytestUnhandledThreadExceptionWarning").assert_outcomes(**outcomes)
+
+
 def test_threads_that_a_fault_leaves_behind_are_named_and_hold_nothing_up(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=HEAD + LEAVES_A_THREAD)
     # In a process of its own: what is at stake is whether it ends.

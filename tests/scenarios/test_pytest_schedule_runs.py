@@ -520,11 +520,11 @@ def test_misuse_of_coroutines_is_told_in_a_line(run: Ran) -> None:
             asyncio.run(main())
 
         @pytest.mark.interleave
-        def test_coroutines(callers):
+        def test_none(callers):
             async def one():
                 pass
             async def main():
-                await callers(one(), one())
+                await callers(one(), None)
             asyncio.run(main())
 
         @pytest.mark.interleave
@@ -548,9 +548,9 @@ def test_misuse_of_coroutines_is_told_in_a_line(run: Ran) -> None:
     )  # fmt: skip
     done.assert_outcomes(failed=4)
     text = done.stdout.str()
-    assert "two callables or two coroutine functions, and <function test_plain" in text
+    assert "two callables or two coroutines, and <function test_plain" in text
     assert "is marked interleave and never awaited what `callers` returned" in text
-    assert "callers takes two callables or two coroutine functions, not <coroutine object" in text
+    assert "callers takes two callables or two coroutines, not <coroutine object" in text
     assert "Failed: by itself" in text
 
 

@@ -135,9 +135,10 @@ def test_coroutines_are_switched_at_their_awaits(run) -> None:
     done = run(
         """
         @pytest.mark.interleave
+        @pytest.mark.parametrize("is_made", [True, False])
         @pytest.mark.parametrize("locked", [True, False])
-        def test_count(callers, locked):
-            have, lock = {"n": 0}, asyncio.Lock()
+        def test_count(callers, locked, is_made):
+            have = {"n": 0}
             async def add():
                 n = have["n"]
                 await asyncio.sleep(0)
@@ -146,12 +147,13 @@ def test_coroutines_are_switched_at_their_awaits(run) -> None:
                 await asyncio.sleep(0)
                 have["n"] += 1
             async def main():
-                await callers(sound if locked else add, sound if locked else add)
+                one, other = [sound if locked else add] * 2
+                await (callers(one(), other()) if is_made else callers(one, other))
             asyncio.run(main())
             assert have["n"] == 2
         """
     )
-    done.assert_outcomes(passed=1, failed=1)
+    done.assert_outcomes(passed=2, failed=2)
     done.stdout.fnmatch_lines(["*A up to its await 1, then the other one*"])
 
 

@@ -66,7 +66,7 @@ class Point:
 
 
 class Callers:
-    """The fixture ``callers``: call it with two callables, or two coroutine functions, without arguments.
+    """The fixture ``callers``: call it with two callables without arguments, two coroutines or coroutine functions.
 
     Returns both results. A busy error of SQLite is a result like any other, and so is one of the classes in `errors`;
     any other exception is raised.
@@ -76,19 +76,20 @@ class Callers:
         self._point = point
 
     def __call__(self, first: Any, second: Any, *, errors: tuple[type[Exception], ...] = ()) -> Any:
-        """The results; to be awaited if the callables are coroutine functions."""
+        """The results; to be awaited for coroutines."""
         if self._point.was_used:
             pytest.fail("callers is called once in a test: one schedule, one pair of calls", pytrace=False)
         self._point.was_used = True
         check = functools.partial(_checked, errors=errors)
-        if callable(first) and callable(second) and any(map(inspect.iscoroutinefunction, (first, second))):
+        if not all(callable(one) or inspect.iscoroutine(one) for one in (first, second)):
+            _forget(first, second)
+            pytest.fail(f"callers takes two callables or two coroutines, not {first!r} and {second!r}", pytrace=False)
+        first, second = (
+            functools.partial(_itself, one) if inspect.iscoroutine(one) else one for one in (first, second)
+        )
+        if any(map(inspect.iscoroutinefunction, (first, second))):
             one, other = (functools.partial(_awaited, work) for work in (first, second))
             return self._in_one_loop(one, other, check)
-        if not callable(first) or not callable(second):
-            _forget(first, second)
-            pytest.fail(
-                f"callers takes two callables or two coroutine functions, not {first!r} and {second!r}", pytrace=False
-            )
         results = self._on_threads(first, second, check)
         if all(map(inspect.iscoroutine, results)):
             # Functions such as ``lambda: store.claim("one")``, which make their coroutines.
@@ -177,7 +178,7 @@ async def _awaited(work: Callable[[], Any]) -> Any:
     """Make a coroutine, by its function or by one such as ``lambda: store.claim("one")``, and await it."""
     made = work()
     if not inspect.isawaitable(made):
-        raise TypeError(f"callers takes two callables or two coroutine functions, and {work!r} is none of these")
+        raise TypeError(f"callers takes two callables or two coroutines, and {work!r} is not one of two coroutines")
     return await made
 
 

@@ -14,11 +14,16 @@ _GRACE_S: Final = 0.5
 
 @contextlib.contextmanager
 def dying_of(is_injected: Callable[[BaseException], bool]) -> Iterator[None]:
-    """Threads that end by the injected fault are not reported: pytest would warn of each of them, at each point."""
+    """Threads that end by the injected fault are not reported: pytest would warn of each of them, at each point.
+
+    Neither are those that have an answer for an event loop that is gone: the fault has ended the code that would have
+    waited for it. pytest would hold the exception against whatever runs next.
+    """
     report = threading.excepthook
 
     def unless_injected(args: Any) -> None:
-        if args.exc_value is None or not is_injected(args.exc_value):
+        error = args.exc_value
+        if error is None or not (is_injected(error) or _has_no_loop(error)):
             report(args)
 
     threading.excepthook = unless_injected
@@ -26,6 +31,13 @@ def dying_of(is_injected: Callable[[BaseException], bool]) -> Iterator[None]:
         yield
     finally:
         threading.excepthook = report
+
+
+def _has_no_loop(error: BaseException) -> bool:
+    """Whether an event loop of asyncio's or trio's had ended when a thread turned to it."""
+    return type(error).__name__ == "RunFinishedError" or (
+        isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+    )
 
 
 class Threads:
