@@ -133,7 +133,11 @@ def hidden(error: BaseException, test: CodeType | None) -> str:
 
     An exception that a statement of the test itself raises, in the test's own handler, does not count.
     """
-    if names_a_fault(error) or (test is not None and _raised_in(error) is test):
+    if test is not None and _raised_in(error) is test:
+        return ""
+    if isinstance(error, SystemExit) and not error.code:
+        return f"error-is-not-hidden: SystemExit: {error.code}; a program that ends so reports success"
+    if names_a_fault(error):
         return ""
     return f"error-is-not-hidden: {in_words(error)}; neither that nor its cause names the fault"
 
