@@ -81,7 +81,7 @@ def test_every_example_runs(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_ci_runs_is_the_readmes_test_command() -> None:
-    command = "python3 -m venv .venv && .venv/bin/pip install --quiet tox && .venv/bin/tox"
+    command = "python3 -m venv .venv && .venv/bin/pip install --quiet tox && .venv/bin/tox -p auto"
     assert command in (ROOT / "README.md").read_text()
     assert command in (ROOT / ".ci" / "run").read_text()
 
