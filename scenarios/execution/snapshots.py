@@ -184,10 +184,17 @@ def _link(path: str, target: bytes) -> None:
 
 
 def beside(files: Files, database: str) -> Files:
-    """The files that are not the database's own: not itself, its logs, its shared memory or a super-journal."""
-    own = {database + suffix for suffix in ("", "-wal", "-shm", "-journal")}
-    super_journal = f"{database}-mj"
-    return {name: content for name, content in files.items() if name not in own and not name.startswith(super_journal)}
+    """The files that are not the database's own."""
+    return {name: content for name, content in files.items() if not is_own(name, database)}
+
+
+def is_own(name: str, database: str) -> bool:
+    """Whether a file is the database itself, its logs, its shared memory or a super-journal, by its name.
+
+    Another file may have a name that begins with the database's, such as a copy that the store makes of it.
+    """
+    suffix = name.removeprefix(database) if name.startswith(database) else None
+    return suffix in {"", "-wal", "-shm", "-journal"} or (suffix or "").startswith("-mj")
 
 
 def held_open(directory: Path) -> list[str]:

@@ -13,9 +13,11 @@ import pytest
 from crash_places import Base, Keys
 from seeds import first_of
 
-from tornpage import Action, Configuration, SimpleTarget
+from tornpage import Action, Configuration, SimpleTarget, faults
 from tornpage.faults.files.in_place import is_supported
+from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, CrashAt, Restart
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import run
 
@@ -102,15 +104,17 @@ class Exported(Keys):
     """A snapshot beside the database, written and renamed by a call of its own."""
 
     is_synced = True
+    named = "export.json"
 
     def export(self) -> None:
-        new = self.path.with_name("export.new")
+        export = self.path.with_name(self.named.format(self.path.name))
+        new = export.with_name(f"{export.name}.new")
         with new.open("w") as file:
             json.dump(self.all(), file)
             file.flush()
             if self.is_synced:
                 os.fsync(file.fileno())
-        new.replace(self.path.with_name("export.json"))
+        new.replace(export)
         sync_directory(self.path.parent)
 
 
@@ -119,7 +123,7 @@ class ExportedUnsynced(Exported):
 
 
 class ShowsItsExport(Base):
-    kind: type[Keys] = Exported
+    kind: type[Exported] = Exported
     calls = (Action("put", {"name": "a", "value": 1}), Action("export", {}))
 
     def view(self, store: Any) -> dict[str, Any]:
@@ -130,7 +134,7 @@ class ShowsItsExport(Base):
         return self._with_export(super().rows(connection), home)
 
     def _with_export(self, rows: dict[str, Any], home: Path) -> dict[str, Any]:
-        export = home / "export.json"
+        export = home / self.kind.named.format(self.file)
         return {**rows, **({f"export/{key}": 1 for key in json.loads(export.read_text())} if export.exists() else {})}
 
 
@@ -147,6 +151,27 @@ class ShowsWhatIsNotSynced(ShowsItsExport):
 
 def test_a_snapshot_that_is_renamed_before_it_is_synced_is_found() -> None:
     assert "acknowledged-is-durable" in found_in(ShowsWhatIsNotSynced(), most_findings=2)
+
+
+class NamesItAfterTheDatabase(Exported):
+    named = "{}.json"
+
+
+class ShowsItsNamesake(ShowsItsExport):
+    kind = NamesItAfterTheDatabase
+
+
+def test_a_file_whose_name_begins_with_the_database_s_is_beside_it(tmp_path: Path) -> None:
+    target = ShowsItsNamesake()
+    put, export = map(Call, target.calls)
+    with faults.install(), Executor(target, target.configurations[0], tmp_path / "it", record=True) as executor:
+        for step in (Restart(), put, Arm("file-fsync:dir@1=EIO"), export, Clear(), Call(target.beat)):
+            executor.do(step)
+        assert executor.recording is not None
+        made = executor.recording.tape.operations
+        renamed = next(number for number, one in enumerate(made) if one.kind == "rename")
+        executor.do(CrashAt(len(made), (renamed,)))
+        assert executor.real.fresh_view() == {"a": 1, "heartbeat": 1}
 
 
 # -- a thread of the store's own ------------------------------------------------------------------------------

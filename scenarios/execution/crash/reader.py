@@ -30,7 +30,7 @@ import msgspec
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
-from tornpage.scenarios.execution.crash.footprint import OWN_SUFFIXES, Footprint, Touches, name_in, own_there
+from tornpage.scenarios.execution.crash.footprint import Footprint, Touches, name_in, own_there
 from tornpage.scenarios.execution.dropped import collected
 from tornpage.scenarios.execution.generic_checks.file_modes import StrictUmask
 from tornpage.scenarios.execution.in_place import another_process
@@ -42,7 +42,7 @@ from tornpage.scenarios.execution.reopen import (
     view_of,
     view_without,
 )
-from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.snapshots import Files, is_own, place
 from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS
 from tornpage.scenarios.model.beats_key import own_keys
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
@@ -174,8 +174,7 @@ class CrashReader:
         if self.target.files_view is not None:
             return state.identity
         name = name_in(database, directory)
-        own = [name + suffix for suffix in OWN_SUFFIXES]
-        return tuple([(one, digest) for one, digest in state.identity if one not in own and not _is_super(one, name)])
+        return tuple([(one, digest) for one, digest in state.identity if not is_own(one, name)])
 
     def _shape(self, files: Files, database: str, directory: Path) -> tuple[object, ...]:
         """How SQLite's own files are: which are there, the database's size, and whether it is what they come to.
@@ -366,11 +365,6 @@ class CrashReader:
 def _has_only_a_log(database: str) -> bool:
     """Whether there is a log to recover and no journal, which a connection that can't write could not roll back."""
     return os.path.exists(f"{database}-wal") and not os.path.exists(f"{database}-journal")  # noqa: PTH110
-
-
-def _is_super(name: str, database: str) -> bool:
-    """Whether a file is a super-journal of SQLite's for a commit over this and other databases."""
-    return name.startswith(f"{database}-mj")
 
 
 def _pages(connection: sqlite3.Connection) -> bytes | None:

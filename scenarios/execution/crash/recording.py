@@ -21,7 +21,7 @@ from tornpage.scenarios.execution.crash.first_answer import FirstAnswer
 from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.reopen import names_in
-from tornpage.scenarios.execution.snapshots import Files, place
+from tornpage.scenarios.execution.snapshots import Files, is_own, place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import History, Outcome
@@ -139,7 +139,7 @@ class Recording:
         """Whether an operation is one on a file other than SQLite's files of the one database."""
         if self.trial.target.files_view is not None:
             return True
-        return not operation.path.startswith(self._database)
+        return not is_own(operation.path, self._database)
 
     def _may_doubt(self, crash: faults.Crash) -> bool:
         """Whether a crash has lost something that a failed call did to a file other than the database's."""

@@ -20,7 +20,7 @@ from tornpage.faults.files import spared
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
-from tornpage.scenarios.execution.snapshots import Files, Holder, place, require_let_go
+from tornpage.scenarios.execution.snapshots import Files, Holder, is_own, place, require_let_go
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
@@ -29,7 +29,6 @@ from tornpage.scenarios.model.judging.numbers import is_with_ids, larger_ids
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 _Any = TypeVar("_Any")
-_OWN: Final = ("", "-wal", "-journal")
 _SIMPLE: Final = (bool, int, float)
 PENDING: Final = Said("pending")
 """The answer of a call that has not ended."""
@@ -105,7 +104,7 @@ class Serial:
         if self.target.files_view is not None:
             return changed
         database = os.path.relpath(self.target.database(self._home), self._home)
-        return {name for name in changed if not name.startswith(database) or name[len(database) :] not in _OWN}
+        return {name for name in changed if not is_own(name, database)}
 
     def _without_a_call(self) -> Files:
         if self._untouched is None:
