@@ -97,6 +97,8 @@ class Schedules:
             pytest.fail(reason, pytrace=False)
         if len(names) > 1:
             pytest.fail(f"a test has one of the markers {' and '.join(names)}; write a test for each", pytrace=False)
+        if any(mark.args or mark.kwargs for mark in item.iter_markers("interleave")):
+            pytest.fail("interleave takes no arguments; its fixture does: callers(one, other, errors=…)", pytrace=False)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:

@@ -399,6 +399,10 @@ def test_misuse_is_told_in_a_line(run) -> None:
         def test_no_points(callers):
             callers(lambda: 1, lambda: 2)
 
+        @pytest.mark.interleave(preemptions=2)
+        def test_arguments(callers):
+            callers(lambda: 1, lambda: 2)
+
         @pytest.mark.every_cancel(raising=3)
         def test_no_error(cancelled):
             cancelled(lambda: 1)
@@ -417,6 +421,7 @@ def test_misuse_is_told_in_a_line(run) -> None:
     text = done.stdout.str()
     assert "the fixture `callers` is for tests that are marked @pytest.mark.interleave" in text
     assert "has no point at which it could be switched: no lock is taken, nothing is awaited" in text
+    assert "interleave takes no arguments" in text
     assert "every_cancel takes one argument by name: raising, a class of exceptions" in text
     assert "the two callables share a connection that is tied to a thread" in text
 
