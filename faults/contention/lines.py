@@ -1,17 +1,20 @@
 """The lines of the store's code at which a caller stands.
 
 Left out are frames of the harness, of modules that pass a call on (``contextlib``, ``threading`` …) and of the import
-system. Those of packages that drive SQLite are shown only if there is no other.
+system. Those of packages that drive SQLite, and of Python's library, are shown only if there is no other.
 """
 
 import linecache
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 _OURS: Final = frozenset({"tornpage", "threading", "queue", "asyncio", "contextlib", "concurrent"})
-# Packages that pass a statement on for their caller, whose line says more.
-_DRIVERS: Final = frozenset({"aiosqlite", "anyio", "django", "peewee", "playhouse", "sqlalchemy", "sqlmodel"})
+# Packages that do something for their caller, whose line says more.
+_DRIVERS: Final = sys.stdlib_module_names | {
+    "aiosqlite", "anyio", "django", "peewee", "playhouse", "sqlalchemy", "sqlmodel",
+}  # fmt: skip
 
 
 def line_of(frame: FrameType | None) -> str:

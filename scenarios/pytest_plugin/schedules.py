@@ -332,7 +332,7 @@ def _why_vacuous(item: pytest.Item, counted: Point) -> str:
     """Nothing can be switched, and why."""
     name = "interleave" if item.get_closest_marker("interleave") else "every_cancel"
     fixture = "callers" if name == "interleave" else "cancelled"
-    why = "has no point at which it could be switched: no lock is taken, nothing is awaited"
+    why = "has no point at which it could be switched: no lock is taken, no plain file is opened, nothing is awaited"
     if counted.is_due:
         why = f"never awaited what `{fixture}` returned"
     elif not counted.was_used:
@@ -354,7 +354,7 @@ def callers_of(request: pytest.FixtureRequest) -> Callers:
     """The object of the fixture ``callers``; raises if the test is not marked."""
     if request.node.get_closest_marker("interleave") is None:
         pytest.fail("the fixture `callers` is for tests that are marked @pytest.mark.interleave", pytrace=False)
-    return Callers(plugin_of(request.config).point_of(request.node))
+    return Callers(plugin_of(request.config).point_of(request.node), request.node)
 
 
 def cancelled_of(request: pytest.FixtureRequest) -> Cancelling:

@@ -31,6 +31,7 @@ from tornpage.faults.locks import live_threads
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import waiting
 from tornpage.scenarios.pytest_plugin.rerun.connections import Connections, file_of
+from tornpage.scenarios.pytest_plugin.rerun.plain_files import watched as watched_files
 from tornpage.scenarios.pytest_plugin.rerun.sleep import in_turns
 from tornpage.scenarios.pytest_plugin.rerun.watchers import Databases
 
@@ -72,8 +73,9 @@ class Callers:
     any other exception is raised.
     """
 
-    def __init__(self, point: Point) -> None:
+    def __init__(self, point: Point, item: pytest.Item) -> None:
         self._point = point
+        self._item = item
 
     def __call__(self, first: Any, second: Any, *, errors: tuple[type[Exception], ...] = ()) -> Any:
         """The results; to be awaited for coroutines."""
@@ -123,8 +125,12 @@ class Callers:
     def _on_threads(self, first: Any, second: Any, check: Callable[[Any], Any]) -> list[Any]:
         point, gate, called = self._point, Gate(), list[list[sqlite3.Connection | None]]([[], []])
         shims = faults.shims()
-        watching = contextlib.nullcontext() if point.shares else shims.watching(gate)
-        with in_turns(shims), watching, _threads_of_their_own(gate):
+        with contextlib.ExitStack() as scopes:
+            scopes.enter_context(in_turns(shims))
+            if not point.shares:
+                scopes.enter_context(shims.watching(gate))
+                scopes.enter_context(watched_files(gate, self._item))
+            scopes.enter_context(_threads_of_their_own(gate))
             callers = [Caller(name, gate, at_calls=point.shares, at_requests=point.shares) for name in "AB"]
             works = (first, second) if point.number else map(_noting, (first, second), called, point.returns)
             try:

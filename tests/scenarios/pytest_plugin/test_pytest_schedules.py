@@ -131,6 +131,30 @@ def test_it_is_said_that_a_pools_connection_is_switched_at_calls_alone(run) -> N
     assert ["the other one never called into it" in line for line in said] == [False, False, False, True]
 
 
+def test_callables_are_switched_at_operations_on_the_tests_plain_files(run) -> None:
+    done = run(
+        """
+        import fcntl
+
+        @pytest.mark.interleave
+        @pytest.mark.parametrize("locked", [True, False])
+        def test_count(tmp_path, callers, locked):
+            path = tmp_path / "n.txt"
+            path.write_text("0")
+            def add():
+                with open(tmp_path / "lock", "w") as lock:
+                    if locked:
+                        fcntl.flock(lock, fcntl.LOCK_EX)
+                    n = int(path.read_text())
+                    path.write_text(str(n + 1))
+            callers(add, add)
+            assert path.read_text() == "2"
+        """
+    )
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*up to file-open 3, at test_*py:*: path.write_text(str(n + 1)); *B* to its end*"])
+
+
 def test_coroutines_are_switched_at_their_awaits(run) -> None:
     done = run(
         """
@@ -420,7 +444,7 @@ def test_misuse_is_told_in_a_line(run) -> None:
     done.stdout.fnmatch_lines(["*test_never_called is marked interleave and never called its fixture `callers`*"])
     text = done.stdout.str()
     assert "the fixture `callers` is for tests that are marked @pytest.mark.interleave" in text
-    assert "has no point at which it could be switched: no lock is taken, nothing is awaited" in text
+    assert "no point at which it could be switched: no lock is taken, no plain file is opened, nothing is" in text
     assert "interleave takes no arguments" in text
     assert "every_cancel takes one argument by name: raising, a class of exceptions" in text
     assert "the two callables share a connection that is tied to a thread" in text
