@@ -172,7 +172,7 @@ class Executor(Pair):
             self.answers[step.action.name, answer.kind, circumstance] += 1
             self._same_refusal(step, wanted, answer, met, follows=has_failed)
             if answer.kind == "raised" and not self.armed:
-                left_open = self.real.note_of_open_transaction()
+                left_open = self.real.note_of_transaction_met()
                 other = f"; without any fault before it would be {wanted}" if wanted.kind == "refused" else ""
                 message = f"no fault is armed, and {step.action} {answer}{left_open}{other}"
                 raise Violation("still-usable-after-the-fault", message) from answer.error

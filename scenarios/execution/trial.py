@@ -135,6 +135,8 @@ class Trial:
         self._failed_at: View | None = None
         # The note on a transaction that a call without memory has left open.
         self._no_rollback = ""
+        # What that was when the last call began.
+        self._found_open = ""
         # Whether the last call was an opening that raised: what it was to complete may be half done.
         self._failed_to_open = False
 
@@ -282,7 +284,7 @@ class Trial:
             return self._ask(action), tuple(spy.seen)
 
     def _ask(self, action: Action) -> Answer:
-        before = faults.shims().handles
+        before, self._found_open = faults.shims().handles, self._no_rollback
         # After an error has let go of its frames.
         with collected(self._dropped):
             answer = self._answer_to(action)
@@ -462,6 +464,10 @@ class Trial:
     def note_of_open_transaction(self) -> str:
         """What a message adds if a transaction is open, and why it is, if that is known; "" if none is."""
         return self._no_rollback or of_any_open_transaction(self.directory)
+
+    def note_of_transaction_met(self) -> str:
+        """The same, of one that the last call has met, and may have rolled back as it failed by that."""
+        return self._found_open or self.note_of_open_transaction()
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader past the shim; raises `Violation` if it can't read, or the file is damaged."""

@@ -14,7 +14,7 @@ from tornpage.scenarios.execution.hidden_errors import HiddenErrors
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
-from tornpage.scenarios.model.scenario import Call, Limit, Restart, Scenario
+from tornpage.scenarios.model.scenario import Call, Clear, Limit, Restart, Scenario
 
 STUCK = sqlite3.OperationalError("cannot start a transaction within a transaction")
 
@@ -38,6 +38,16 @@ class RollsBack(others_stores.ShelfTarget):
                 return dict(reader.execute("SELECT key, value FROM item"))
 
 
+class RollsBackByWith(RollsBack):
+    """Begins inside of ``with``: the call that fails to begin is the one that rolls back."""
+
+    class kind(RollsBack.kind):  # noqa: N801 - the attribute's name
+        def put(self, key: str, value: object = 1) -> None:
+            with self.db:
+                self.db.execute("BEGIN IMMEDIATE")
+                others_stores.Shelf.put(self, key, value)
+
+
 class Met:
     """A fault that was met."""
 
@@ -58,6 +68,20 @@ def test_a_transaction_that_is_open_already_is_named(left_open: str, code: str) 
         hidden.require_none()
     assert raised.value.code == code
     assert raised.value.message.endswith(left_open)
+
+
+@pytest.mark.usefixtures("shim")
+@pytest.mark.parametrize("is_over", [False, True], ids=["still", "over"])
+def test_a_call_that_meets_such_a_transaction_and_rolls_it_back_names_it(is_over: bool, home: Path) -> None:
+    ends = [Clear()] if is_over else []
+    codes = set()
+    for number, too_few in enumerate(range(512, 12_288, 512)):
+        one, other = map(Call, RollsBackByWith.calls[:2])
+        steps = (Restart(), Limit("heap", too_few, sticky=not is_over), one, *ends, other)
+        violation, _ = play(Scenario("store", others_stores.DELETE[0], steps), RollsBackByWith(), home / str(number))
+        codes.add(violation and violation.code)
+        assert violation is None or NO_MEMORY_EITHER in violation.message
+    assert codes > {None}
 
 
 @pytest.mark.usefixtures("shim")
