@@ -112,6 +112,17 @@ def test_what_a_reader_of_the_harness_recovers_is_on_the_tape() -> None:
     assert not recorder.findings
 
 
+def test_a_fault_whose_call_fails_a_check_has_fired_all_the_same() -> None:
+    class Remembers(tiny_stores.RemembersFirst):
+        # A refused call stays in memory: the sweep's finding, after which no crash is tried.
+        configurations = (Configuration("delete", "FULL"),)
+        calls = tiny_stores.Tiny.calls[:1]
+
+    recorder = searched(Remembers(), 10)
+    assert recorder.count("fired") == recorder.count("tried") > 0
+    assert sum(tried.broken for tried in recorder.crashes) > 0
+
+
 def test_what_a_reader_recovers_while_a_fault_is_armed_is_on_the_tape_too(shim: faults.Shim, home: Path) -> None:
     # Every write to the database fails, so the journal stays hot, until a reader that is spared rolls it back.
     steps = (Arm("write:db@1../after=IOERR_WRITE"), Call(Action("put", {"key": "b", "value": 2})))

@@ -27,7 +27,6 @@ Not covered: disks that report a sync that they have not made.
 
 import contextlib
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -199,14 +198,12 @@ class CrashSearch(TapeSearch):
             device=device,
             stands_for=stands_for,
         )
-        came_to = Counter[str]()
-        if point.series.kind.startswith("file-"):
-            # What the failed call has left of a file may be taken for a whole one when the call is made again.
-            again = msgspec.structs.replace(tape, steps=(*tape.steps, Call(start.action)))
-            broken = tally.broken
-            came_to = self.try_tape(again, reader, tally)
+        repeats, broken = point.series.kind.startswith("file-"), tally.broken
+        # What the failed call has left of a file may be taken for a whole one when the call is made again.
+        again = msgspec.structs.replace(tape, steps=(*tape.steps, Call(start.action)))
+        came_to = self.try_tape(again if repeats else tape, reader, tally)
+        if repeats and tally.broken > broken:
             tally.broken = broken
-        if not came_to:
             came_to = self.try_tape(tape, reader, tally)
         fired, surfaced = bool(came_to["fired"]), bool(came_to["surfaced"])
         self.counts.update(fired=fired, surfaced=surfaced, tried=1)
@@ -247,8 +244,8 @@ class CrashSearch(TapeSearch):
         # If there is a log, it holds most of a store until it is closed.
         restarted = tuple(step for call in self.calls for step in (call, Restart()))
         for steps in (self.calls, restarted):
-            played = self.played(Tape(steps), configuration)
-            them = latent_faults(played[0], self.generator) if played else []
+            recording, _ = self.played(Tape(steps), configuration)
+            them = latent_faults(recording, self.generator) if recording else []
             for way in WAYS:
                 of_this_way = [one for one in them if one[1].way == way]
                 for number, damage in self.sampled(of_this_way, 2 * len(WAYS), _LATENT_FAULTS, tally):

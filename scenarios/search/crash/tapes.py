@@ -81,12 +81,11 @@ class TapeSearch(Search):
     def try_tape(self, tape: Tape, reader: CrashReader, tally: CrashesTried) -> Counter[str]:
         """Play steps, record them, and judge the crash states of the recording; return the counts of the play."""
         began = real_monotonic()
-        played = self.played(tape, reader.configuration)
+        recording, counts = self.played(tape, reader.configuration)
         self.recordings_s += tape.stands_for * (real_monotonic() - began)
-        if played is None:
+        if recording is None:
             tally.broken += 1
-            return Counter()
-        recording, counts = played
+            return counts
         # A target may cache what it learned when it was played, and another part may have played it.
         reader.target = recording.trial.target
         # The workload is the same for each of its parts, and is counted once: with the last one.
@@ -111,8 +110,8 @@ class TapeSearch(Search):
             return None
         return Tape((), self._scenario(tape, recording, state).steps, dict(state.files), view)
 
-    def played(self, tape: Tape, configuration: Configuration) -> tuple[Recording, Counter[str]] | None:
-        """The recording of a tape's steps; None if they fail without any crash.
+    def played(self, tape: Tape, configuration: Configuration) -> tuple[Recording | None, Counter[str]]:
+        """The recording of a tape's steps, None if they fail without any crash; and the counts of the play.
 
         In the workload itself that is a finding; failures after a fault are for the sweep, but for a call that is made
         again and acknowledged.
@@ -140,7 +139,7 @@ class TapeSearch(Search):
                 # No other search makes a call again after a fault.
                 self.counts["findings"] += 1
                 self.found(failed, Scenario(self.target.name, configuration, (*tape.prelude, *tape.steps)))
-            return None
+            return None, played.counts
         if tape.part is not None:
             # The time at which the part's own calls had been made.
             played.recording.trial.at_step(end)
