@@ -106,6 +106,43 @@ class Removes(Jobs):
         self.db.execute("DELETE FROM job WHERE id = ?", (name,))
 
 
+class Deletes(Removes):
+    """The same with an error of its own."""
+
+    def claim(self, worker: str) -> None:
+        try:
+            super().claim(worker)
+        except Refused as error:
+            raise LookupError(str(error)) from None
+
+
+class Starts(Jobs):
+    """Wrong: looks whether a job is free before it takes it, and two may be told that it is theirs."""
+
+    gone: type[Exception] = Refused
+
+    def claim(self, worker: str) -> None:
+        name = {"one": "a", "two": "b"}[worker]
+        if not self.db.execute("SELECT 1 FROM job WHERE id = ? AND owner IS NULL", (name,)).fetchall():
+            raise self.gone("it is taken")
+        self.db.execute("UPDATE job SET owner = 'somebody' WHERE id = ?", (name,))
+
+
+class StartsOrRaises(Starts):
+    """Wrong, the same with an error of its own."""
+
+    gone = LookupError
+
+
+class Registers(Jobs):
+    """Wrong: looks whether there is such a job, and then replaces what another may have written meanwhile."""
+
+    def claim(self, worker: str) -> None:
+        if self.db.execute("SELECT 1 FROM job WHERE id = ?", (worker,)).fetchall():
+            raise Refused("there is one")
+        self.db.execute("INSERT OR REPLACE INTO job (id, owner) VALUES (?, 'somebody')", (worker,))
+
+
 class ReturnsStatus(Jobs):
     """Says by a row what it claimed; the claim itself is one statement."""
 

@@ -63,6 +63,7 @@ HONEST = [
     meeting_stores.Conflicts,
     meeting_stores.Refuses,
     meeting_stores.Removes,
+    meeting_stores.Deletes,
     meeting_stores.Snapshots,
     meeting_stores.Retries,
     meeting_stores.ReturnsStatus,
@@ -76,6 +77,12 @@ def test_a_store_that_loses_a_race_honestly_is_right(kind: type[meeting_stores.J
     assert [found.finding.message for found in recorder.findings] == []
     assert verdict(recorder) is Exit.HOLDS
     assert recorder.count("schedules") > 30
+
+
+@pytest.mark.parametrize("kind", [meeting_stores.Starts, meeting_stores.StartsOrRaises, meeting_stores.Registers])
+def test_two_that_are_told_that_a_thing_is_theirs_is_found_without_an_answer(kind: type[meeting_stores.Jobs]) -> None:
+    recorder = interleave(JobsTarget(kind), "threads", schedules=60, most_findings=1)
+    assert codes(recorder) == {"not-serializable"}
 
 
 def test_one_that_takes_what_another_has_is_found_in_threads_and_processes() -> None:

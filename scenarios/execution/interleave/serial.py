@@ -4,9 +4,9 @@ A refused or failed call may count as not made; a failed one may also count as m
 returned busy or the store reports ``unchanged``. An acknowledged call counts as made, with the answer that it has in
 that order. One exception: a call that changes something and has an answer may also return *nothing* (None, False, zero,
 an empty value) if it lost a race, and then has changed nothing: many queues with a compare-and-swap claim do so. And an
-acknowledgement without an answer may stand for a refusal, as when two callers remove one item. A new row may have a
-larger id than in the order (`larger_ids`). For calls that commit more than once (`many_commits`) each key may be as in
-any order.
+acknowledgement without an answer may stand for a refusal where the call only removes things, as when two callers remove
+one item: of a claim or a registration the caller would believe that it is its own. A new row may have a larger id than
+in the order (`larger_ids`). For calls that commit more than once (`many_commits`) each key may be as in any order.
 """
 
 import os
@@ -177,7 +177,7 @@ def file_view(target: Target, home: Path) -> View:
 class Order(msgspec.Struct, frozen=True):
     """A serial order in words: each caller's answer in it (None: its call is not made), and the view after it.
 
-    `reads`: whether each call only reads.
+    `reads`, `removes`: whether each call, made alone, only reads, or only removes things.
     """
 
     words: str
@@ -185,6 +185,7 @@ class Order(msgspec.Struct, frozen=True):
     second: Said | None
     view: View
     reads: tuple[bool, bool] = (False, False)
+    removes: tuple[bool, bool] = (False, False)
 
 
 def orders(serial: Serial, first: Action, second: Action) -> list[Order]:
@@ -193,9 +194,15 @@ def orders(serial: Serial, first: Action, second: Action) -> list[Order]:
     if key not in serial.orders:
         one, two = serial.run(first), serial.run(second)
         reads = serial.only_reads(first), serial.only_reads(second)
+        removes = _only_removes(serial.state.view, one.view), _only_removes(serial.state.view, two.view)
         found = _orders(serial, one, two, serial.run(first, second), serial.run(second, first))
-        serial.orders[key] = [msgspec.structs.replace(order, reads=reads) for order in found]
+        serial.orders[key] = [msgspec.structs.replace(order, reads=reads, removes=removes) for order in found]
     return serial.orders[key]
+
+
+def _only_removes(before: View, after: View) -> bool:
+    """Whether things are gone, and no other has changed."""
+    return len(after) < len(before) and after.items() <= before.items()
 
 
 def _orders_by(callers: tuple[Session, Session], serial: Serial, first: Action, second: Action) -> list[Order]:
@@ -239,7 +246,9 @@ def require_serial(
 def may_have_it(order: Order, said: Said, possible: list[Order], *, is_first: bool) -> bool:
     """Whether a call with this answer has been made in the order, or may not have been made."""
     there, *usual = [one.first if is_first else one.second for one in (order, *possible)]
-    return there is not None or _may_get(said, None, usual, only_reads=order.reads[0 if is_first else 1])
+    caller = 0 if is_first else 1
+    only = order.reads[caller], order.removes[caller]
+    return there is not None or _may_get(said, None, usual, only)
 
 
 def orders_missed(
@@ -271,10 +280,10 @@ def _fits(outcome: Outcome, order: Order, possible: list[Order], before: View | 
         first, second = _with(ids, order.first, outcome.first), _with(ids, order.second, outcome.second)
         order = msgspec.structs.replace(order, first=first, second=second)
     return all(
-        said == PENDING or _may_get(said, wanted, usual, only_reads=only_reads)
-        for said, wanted, usual, only_reads in (
-            (outcome.first, order.first, [one.first for one in possible], order.reads[0]),
-            (outcome.second, order.second, [one.second for one in possible], order.reads[1]),
+        said == PENDING or _may_get(said, wanted, usual, only)
+        for said, wanted, usual, *only in (
+            (outcome.first, order.first, [one.first for one in possible], order.reads[0], order.removes[0]),
+            (outcome.second, order.second, [one.second for one in possible], order.reads[1], order.removes[1]),
         )
     )
 
@@ -286,17 +295,21 @@ def _with(ids: dict[int, int], wanted: Said | None, said: Said) -> Said | None:
     return msgspec.structs.replace(wanted, value=said.value)
 
 
-def _may_get(said: Said, wanted: Said | None, usual: list[Said | None], *, only_reads: bool) -> bool:
-    """Whether a caller may get this answer if the order gives `wanted`, or does not include its call."""
+def _may_get(said: Said, wanted: Said | None, usual: list[Said | None], only: Sequence[bool]) -> bool:
+    """Whether a caller may get this answer if the order gives `wanted`, or does not include its call.
+
+    `only`: whether the call only reads, and whether it only removes.
+    """
+    only_reads, only_removes = only
     if said.is_mistake and not any(one is not None and one.kind == "raised" for one in usual):
         return False
     if wanted is None:
         return said.kind != "done" or (not only_reads and _says_that_nothing_was_done(said, usual))
     if said.kind == "raised":
         return not (said.busy or said.certainty == "unchanged") or wanted.kind != "done"
-    if said.kind == "done" and wanted.kind == "refused":
+    if said.kind == "done" and (wanted.kind == "refused" or wanted.says_no):
         # Both removed it, and only one should have got a yes: if the file is right, nothing is lost by that.
-        return said.value is None
+        return only_removes and said.value is None
     if said.kind != wanted.kind:
         return False
     return said.kind == "refused" or _alike(said.value, wanted.value)

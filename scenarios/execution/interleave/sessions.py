@@ -32,7 +32,7 @@ from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import NotCompared
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
-from tornpage.scenarios.model.judging.refusals import is_mistake
+from tornpage.scenarios.model.judging.refusals import is_mistake, says_no
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 
@@ -44,7 +44,7 @@ _POLLS: Final = 4_000
 class Said(msgspec.Struct, frozen=True):
     """A caller's answer: as `oracle.Answer`, without the error object; `detail` is its text.
 
-    `busy`: SQLite reported that another connection holds the lock. `is_mistake`: see `refusals.is_mistake`.
+    `busy`: SQLite reported that another connection holds the lock. `is_mistake`, `says_no`: see `refusals`.
     """
 
     kind: str
@@ -53,6 +53,7 @@ class Said(msgspec.Struct, frozen=True):
     busy: bool = False
     certainty: str | None = None
     is_mistake: bool = False
+    says_no: bool = False
 
     @classmethod
     def of(cls, answer: Answer) -> Self:
@@ -61,7 +62,8 @@ class Said(msgspec.Struct, frozen=True):
         detail = "" if error is None else f"{type(error).__name__}: {error}"
         busy = error is not None and any(faults.is_busy(cause) for cause in faults.causes(error))
         broken = answer.kind == "raised" and error is not None and not busy and is_mistake(error)
-        return cls(answer.kind, answer.value, detail, busy, answer.certainty, broken)
+        refused = answer.kind == "raised" and says_no(error)
+        return cls(answer.kind, answer.value, detail, busy, answer.certainty, broken, refused)
 
     def __str__(self) -> str:
         if self.kind == "done":
