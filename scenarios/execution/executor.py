@@ -443,6 +443,8 @@ class Executor(Pair):
     def _interleave(self, step: Interleave) -> None:
         """Let two callers make their calls from the current state, and continue from the state they leave."""
         self.counts["schedules"] += 1
+        # As the search does before it copies the files: a store may connect only when it is first used.
+        self.shadow.live_view()
         files, number = self.shadow.crash_copy(), self._clock
         self.close_paused()
         self.hops = []

@@ -70,6 +70,11 @@ class Shadow(Trial):
                 settle(self)
             return files, answer, stages, self.fresh_view()
 
+    def live_view(self) -> View:
+        """What its session answers, in its place: a store may connect only when it is first used."""
+        with self._in_place():
+            return super().live_view()
+
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader in its place."""
         with self._in_place():

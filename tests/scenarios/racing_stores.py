@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 import queue
 import sqlite3
@@ -62,6 +63,36 @@ class MakesBlindly(Makes):
     """Wrong: the table may be there by then, and the caller gets SQLite's error for that."""
 
     make = "CREATE TABLE owned (id TEXT PRIMARY KEY, owner TEXT)"
+
+
+class ConnectsLate(Jobs):
+    """Connects when it is first used. Wrong: two that add the first job may both make the table of owners."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @functools.cached_property
+    def db(self) -> sqlite3.Connection:  # type: ignore[override]
+        first = Jobs(self.path)
+        return first.db
+
+    def add(self, name: str) -> None:
+        if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'owned'").fetchall():
+            self.db.execute("CREATE TABLE owned (id TEXT PRIMARY KEY)")
+        super().add(name)
+
+    def close(self) -> None:
+        if "db" in vars(self):
+            self.db.close()
+
+
+class ConnectsLateTarget(JobsTarget):
+    kind = ConnectsLate
+    calls = JobsTarget.calls[:1]
+
+    def rows(self, connection: sqlite3.Connection) -> View:
+        is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchall()
+        return {} if is_new else super().rows(connection)
 
 
 class Unpacks(Jobs):

@@ -299,6 +299,15 @@ def test_a_wrong_declaration_is_refused_with_what_is_allowed(callers: Any, monke
 # -- schedules ----------------------------------------------------------------------------------------------
 
 
+def test_a_schedule_of_a_store_that_connects_late_replays(home: Path, shim: object) -> None:
+    target = racing_stores.ConnectsLateTarget()
+    [found] = interleave(target, "threads", schedules=60, most_findings=1).findings
+    assert len(found.finding.scenario.steps) == 1
+    violation, _ = play(found.finding.scenario, target, home)
+    assert violation is not None
+    assert (violation.code, violation.message) == (found.finding.code, found.finding.message)
+
+
 def story(target: Target, *steps: Any) -> Scenario:
     return Scenario(target.name, target.configurations[0], steps)
 
