@@ -137,7 +137,9 @@ class Executor(Pair):
         require_bounded(self.real.beat_again, self.real.target.database(self.real.directory))
         self.view = self.real.fresh_view()
         self.real.oracle.restarted(self.view)
-        self.shadow.put(self.real.crash_copy())
+        files = self.real.crash_copy()
+        self.made.begin(files)
+        self.shadow.put(files)
 
     def _let_others_write(self, step: OtherWriter) -> None:
         """Require that another connection can begin to write, once the store's threads are at rest."""
@@ -192,6 +194,8 @@ class Executor(Pair):
         self._note_half_told(answer, before, after)
         if saved is not None and not self._is_followed(answer, before, after):
             self._put_back(saved, before, after, stages)
+        else:
+            self.made.add(step.action, self.shadow.environment.now_ms)
         self.view = self.real.oracle.settled
 
     def _note_half_told(self, answer: Answer, before: View, after: View) -> None:
@@ -298,8 +302,13 @@ class Executor(Pair):
             return
         if self._is_numbered_apart and changes and is_counted_on(wanted.value, answer.value):
             return
-        if answer.kind == wanted.kind == "done":
+        if answer.kind != "done" or wanted.kind != "done":
+            return
+        try:
             self.real.judge_answer(action, answer, wanted.value, lambda: self._answer_again(action, files))
+        except Violation:
+            if not self.made.explains(action, self.shadow.environment.now_ms, answer.value, wanted.value):
+                raise
 
     def _answer_again(self, action: Action, files: Files) -> object:
         """The call's answer in a session that has just been opened."""
@@ -370,7 +379,7 @@ class Executor(Pair):
             self.look_after_crash(files)
         if step.crash or self.recording is not None:
             # What was recorded has the numbers of the shadow.
-            self.put_shadow(self.shadow.crash_copy(), cleanly=not step.crash)
+            self.restart_shadow(cleanly=not step.crash)
         else:
             # The shadow goes on: what a restart does not restore shows in later calls.
             self.real.oracle.since_restart = 0
@@ -438,7 +447,7 @@ class Executor(Pair):
         self.begin_another_life()
         self.record_anew(files)
         self.count(self.open_real())
-        self.put_shadow(self.shadow.crash_copy())
+        self.restart_shadow()
 
     def _interleave(self, step: Interleave) -> None:
         """Let two callers make their calls from the current state, and continue from the state they leave."""

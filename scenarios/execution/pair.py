@@ -16,6 +16,7 @@ from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.hidden_errors import times_met
 from tornpage.scenarios.execution.in_force import InForce
+from tornpage.scenarios.execution.made_again import MadeAgain
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
@@ -62,6 +63,8 @@ class Pair:
         self.real = Trial(target, configuration, directory / "real", view or {})
         self.shadow = Shadow(target, configuration, directory / "real", directory / "shadow", view or {})
         place(files or {}, self.shadow.home, self.shadow.directory)
+        # What the shadow has done by itself since its files were last the store's own.
+        self.made = MadeAgain(target, configuration, directory / "made-again", files or {})
         self.armed = InForce(self.real, self.counts)
         # Existing files were left by another process.
         self.real.life = self.shadow.life = int(bool(files))
@@ -181,11 +184,19 @@ class Pair:
             with self.recording.call(self.steps_before + len(self.steps), call, after, stages) as record_answer:
                 yield record_answer
 
-    def put_shadow(self, files: Files, *, cleanly: bool = False) -> None:
-        """Let the shadow continue from files that faults or a crash have left; raises `Violation` if it can't.
+    def put_shadow(self, files: Files) -> None:
+        """Let the shadow continue from the store's files, which faults or a crash have left.
 
-        Those of a clean restart (`cleanly`) are as the store itself has left them.
+        Raises `Violation` if it can't.
         """
+        self.made.begin(files)
+        self._start_shadow(files, cleanly=False)
+
+    def restart_shadow(self, *, cleanly: bool = False) -> None:
+        """Start the shadow again on its own files; those of a clean restart (`cleanly`) are as it has left them."""
+        self._start_shadow(self.shadow.crash_copy(), cleanly=cleanly)
+
+    def _start_shadow(self, files: Files, *, cleanly: bool) -> None:
         self.shadow_has_lived = self.shadow_has_lived or not cleanly
         self.real.oracle.since_restart = None
         try:

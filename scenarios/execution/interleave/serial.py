@@ -12,7 +12,7 @@ in the order (`larger_ids`). For calls that commit more than once (`many_commits
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, is_own, place, require_let_go
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.absent import ABSENT
-from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words
+from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_with_ids, larger_ids
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
@@ -66,8 +66,8 @@ class Serial:
         self.state = state
         self.target = target
         self.configuration = configuration
-        self._home = home
-        self._known: dict[tuple[str, ...], tuple[tuple[Action, ...], Run]] = {}
+        self.home = home
+        self._known: dict[tuple[str, ...], Run] = {}
         self._confirmed: Serial | None = None
         self._untouched: Files | None = None
         # By the two calls.
@@ -78,19 +78,13 @@ class Serial:
         key = tuple(map(_key, actions))
         if key not in self._known:
             files = self.run(*actions[:-1]).files if len(actions) > 1 else self.state.files
-            self._known[key] = actions, self._make(actions[-1], files)
-        return self._known[key][1]
+            self._known[key] = self._make(actions[-1], files)
+        return self._known[key]
 
     def confirmed(self) -> "Serial":
         """The same calls repeated; an answer that differs then is not compared."""
         if self._confirmed is None:
-            again = Serial(self.target, self.configuration, self._home, self.state)
-            again._confirmed = again
-            for key, (actions, run) in self._known.items():
-                value = agreed(run.said.value, again.run(*actions).said.value)
-                said = msgspec.structs.replace(run.said, value=value)
-                again._known[key] = actions, msgspec.structs.replace(run, said=said)
-            self._confirmed = again
+            self._confirmed = _Confirmed(self)
         return self._confirmed
 
     def only_reads(self, action: Action) -> bool:
@@ -103,50 +97,73 @@ class Serial:
         changed = {name for name in before | after if before.get(name) != after.get(name)}
         if self.target.files_view is not None:
             return changed
-        database = os.path.relpath(self.target.database(self._home), self._home)
+        database = os.path.relpath(self.target.database(self.home), self.home)
         return {name for name in changed if not is_own(name, database)}
 
     def _without_a_call(self) -> Files:
         if self._untouched is None:
             self._do(self.state.files, lambda _: None)
-            self._untouched = left_in(self._home)
+            self._untouched = left_in(self.home)
         return self._untouched
 
     def _make(self, action: Action, files: Files) -> Run:
         said = self._do(files, lambda trial: made(trial, action))
-        return Run(said, file_view(self.target, self._home), left_in(self._home))
+        return Run(said, file_view(self.target, self.home), left_in(self.home))
 
     def _do(self, files: Files, work: Callable[[Trial], _Any]) -> _Any:
         """Do this in a session on these files, which is closed then."""
-        place(files, self._home)
-        trial = opened(self.target, Setting(self._home, self.configuration, self.state.step))
+        place(files, self.home)
+        trial = opened(self.target, Setting(self.home, self.configuration, self.state.step))
         try:
             done = work(trial)
         finally:
             closed(trial)
         # Files that stay open would be replaced under a connection: whatever the next run sees means nothing.
-        require_let_go(self._home)
+        require_let_go(self.home)
         return done
 
     def made_by(self, caller: Session, action: Action, files: Files | None = None) -> Run:
         """The result of a call by this caller, from these files or the state's."""
-        place(self.state.files if files is None else files, self._home)
-        said = made_by(caller, action, Setting(self._home, self.configuration, self.state.step))
-        return Run(said, file_view(self.target, self._home), left_in(self._home))
+        place(self.state.files if files is None else files, self.home)
+        said = made_by(caller, action, Setting(self.home, self.configuration, self.state.step))
+        return Run(said, file_view(self.target, self.home), left_in(self.home))
 
     def leaves_open(self, action: Action) -> bool:
         """Whether the call, made alone, leaves a transaction open."""
-        place(self.state.files, self._home)
-        trial = opened(self.target, Setting(self._home, self.configuration, self.state.step))
+        place(self.state.files, self.home)
+        trial = opened(self.target, Setting(self.home, self.configuration, self.state.step))
         try:
             made(trial, action)
-            return leaves_a_transaction(self._home)
+            return leaves_a_transaction(self.home)
         finally:
             closed(trial)
 
     def prepare(self, first: Action, second: Action) -> None:
         """Make these calls in either order, before two sessions are open."""
         orders(self, first, second)
+
+
+class _Confirmed(Serial):
+    """The runs of `first`, with the answers on which a second run agrees."""
+
+    def __init__(self, first: Serial) -> None:
+        super().__init__(first.target, first.configuration, first.home, first.state)
+        self._first = first
+        # With files of its own: a call may read what the one before it has drawn.
+        self._second = Serial(first.target, first.configuration, first.home, first.state)
+
+    def run(self, *actions: Action) -> Run:
+        """The first run of these calls, with an answer that is compared only if the second run's is alike."""
+        key = tuple(map(_key, actions))
+        if key not in self._known:
+            one, other = self._first.run(*actions), self._second.run(*actions)
+            said = msgspec.structs.replace(one.said, value=agreed(one.said.value, other.said.value))
+            self._known[key] = msgspec.structs.replace(one, said=said)
+        return self._known[key]
+
+    def confirmed(self) -> Serial:
+        """This one."""
+        return self
 
 
 def left_in(home: Path) -> Files:
@@ -312,11 +329,7 @@ def _may_get(said: Said, wanted: Said | None, usual: list[Said | None], only: Se
         return only_removes and said.value is None
     if said.kind != wanted.kind:
         return False
-    return said.kind == "refused" or _alike(said.value, wanted.value)
-
-
-def _alike(value: Any, wanted: Any) -> bool:
-    return isinstance(value, NotCompared) or isinstance(wanted, NotCompared) or value == wanted
+    return said.kind == "refused" or is_alike(said.value, wanted.value)
 
 
 def _says_that_nothing_was_done(said: Said, usual: list[Said | None]) -> bool:
@@ -365,12 +378,12 @@ def _is_handed_out_twice(
     Numbers and booleans count only if the target lists the call in `hands_out`.
     """
     one, two = outcome.first, outcome.second
-    if one.kind != "done" or two.kind != "done" or one.value != two.value or not one.value:
+    if one.kind != "done" or two.kind != "done" or not one.value or not is_alike(one.value, two.value):
         return False
     declared = {first.name, second.name} <= set(getattr(serial.target, "hands_out", ()))
     if isinstance(one.value, (*_SIMPLE, NotCompared)) and not declared:
         return False
     return all(
-        order.first is not None and order.second is not None and order.first.value != order.second.value
+        order.first is not None and order.second is not None and not is_alike(order.first.value, order.second.value)
         for order in possible[:2]
     )

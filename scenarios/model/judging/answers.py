@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.judging.varying import differ_in_time_only
 
 
 class NotCompared(msgspec.Struct, frozen=True):
@@ -105,12 +106,12 @@ def reports_a_failure(answered: Any) -> bool:
 
 
 def agreed(first: Any, *others: Any) -> Any:
-    """The answer of a call without a fault, from several runs; `NotCompared` where the runs differ."""
+    """The answer of a call without a fault, from several runs; `NotCompared` where they differ, but for the time."""
     for answer in (first, *others):
         if isinstance(answer, NotCompared):
             return answer
     for other in others:
-        if other != first:
+        if not differ_in_time_only(first, other):
             said = f"{in_words(first)} and {in_words(other)}"
             return NotCompared(f"called twice from the same state without a fault, it returns {said}")
     return first
@@ -119,9 +120,14 @@ def agreed(first: Any, *others: Any) -> Any:
 def is_wrong(answered: Any, wanted: Any, again: Callable[[], Any]) -> bool:
     """Whether an answer differs from the answer without a fault; `again` repeats the call without one.
 
-    An answer that varies from call to call, such as a timestamp, is not wrong: before the check fails, the call is
-    repeated twice.
+    Times of the present are not compared. An answer that varies from call to call, such as a random value, is not
+    wrong: before the check fails, the call is repeated twice.
     """
-    if isinstance(answered, NotCompared) or isinstance(wanted, NotCompared) or answered == wanted:
-        return False
-    return all(again() == wanted for _ in range(2))
+    return not is_alike(answered, wanted) and all(is_alike(again(), wanted) for _ in range(2))
+
+
+def is_alike(answered: Any, wanted: Any) -> bool:
+    """Whether an answer is the wanted one, as far as they are compared."""
+    if isinstance(answered, NotCompared) or isinstance(wanted, NotCompared):
+        return True
+    return differ_in_time_only(answered, wanted)
