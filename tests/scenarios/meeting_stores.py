@@ -329,5 +329,18 @@ class MarksTarget(JobsTarget):
     kind = Marks
 
 
+class RemovesTheLog(Jobs):
+    """Clears away a log when it is opened, also one that another caller is using."""
+
+    def __init__(self, path: Path) -> None:
+        for end in ("-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        super().__init__(path)
+
+
+class RemovesTheLogTarget(JobsTarget):
+    kind = RemovesTheLog
+
+
 class StampsTarget(JobsTarget):
     kind = Stamps

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tornpage.faults.files import spared
+from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
@@ -188,7 +189,13 @@ def file_view(target: Target, home: Path) -> View:
         except Exception as error:
             # Two callers may leave half a file.
             raise Violation("integrity", f"a fresh reader of the files fails: {error!r}") from error
-    return view_of(target, target.database(home), integrity=True)
+    try:
+        return view_of(target, target.database(home), integrity=True)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR:
+            raise
+        # A store may have removed the log that the other caller has open.
+        raise Violation("integrity", f"a fresh reader of the file fails: {error!r}") from error
 
 
 class Order(msgspec.Struct, frozen=True):
