@@ -17,6 +17,7 @@ Not covered: opening and closing during a call, more than two callers, and fault
 and after it).
 """
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
-from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.execution.trial import HangsError, Trial
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
@@ -61,6 +62,8 @@ _BOTH_STOPPED: Final = 2
 _NOT_ENDED: Final = Ended(0, None)
 # The prefixes of counts: the calls that two callers have made, and those that the store refused where they came up.
 _MADE, _REFUSED = "made: ", "refused: "
+# So often may calls of one name wait for another caller (the first as long as --call-timeout) before all are left out.
+_MOST_HANGS: Final = 20
 # After the workload, the most of its calls that are made once more.
 _MOST_MADE_AGAIN: Final = 8
 # With a budget, the number of calls at one state that are tried alone to see what they change.
@@ -109,6 +112,8 @@ class Interleavings(Search):
         self._points: tuple[int, int] = (0, 0)
         self._returns: tuple[int, ...] = ()
         self._both = BothStopped(self.generator)
+        # How often a call has waited for another caller, by its name.
+        self._hangs = Counter[str]()
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -207,6 +212,8 @@ class Interleavings(Search):
     ) -> Generator[Interleave, None, None]:
         """The schedules at one state, those of the promising pairs first."""
         for first, second in pairs.of(serial, calls, made_in_order=self._budget is not None, reads=callers == "shared"):
+            if self._waits_in_order(serial, first, second):
+                continue
             self.counts["pairs"] += 1
             pairs.are_tried(first, second)
             yield from self._schedules(first, second, callers)
@@ -372,13 +379,15 @@ class Interleavings(Search):
         step = serial.state.step - 1
         ordered = [*workload[step:], *reversed(workload[:step])]
         found: list[Action] = []
+        refused: list[Action] = []
         changing = 0
         for action in ordered:
-            if action in found or action.name in self._left_out:
+            if action in (*found, *refused) or action.name in self._left_out or self._has_waited(action):
                 continue
             run = self._alone(serial, action)
             if run is None or run.said.kind == "raised":
                 self.seen[_REFUSED + action.name] += 1
+                refused.append(action)
                 continue
             found.append(action)
             changing += run.view != serial.state.view
@@ -396,6 +405,32 @@ class Interleavings(Search):
             steps = map(Call, (*serial.state.before, action))
             self._record(violation, Scenario(self.target.name, serial.configuration, tuple(steps)))
             return None
+        except HangsError:
+            self._note_wait(action)
+            return None
+
+    def _waits_in_order(self, serial: Serial, first: Action, second: Action) -> bool:
+        """Whether one of two calls, made after the other, waits for a third caller, such as for an item of a queue."""
+        if self._has_waited(first) or self._has_waited(second):
+            return True
+        try:
+            serial.prepare(first, second)
+        except Violation:
+            return False
+        except HangsError:
+            for action in {first.name: first, second.name: second}.values():
+                self._note_wait(action)
+            return True
+        return False
+
+    def _has_waited(self, action: Action) -> bool:
+        """Whether calls of this name have waited so often that no other is tried."""
+        return self._hangs[action.name] >= _MOST_HANGS
+
+    def _note_wait(self, action: Action) -> None:
+        self._hangs[action.name] += 1
+        self.left_out(1)
+        self.note(f"left out where it waits for another caller: {action.name}")
 
     def _is_done(self, serial: Serial, action: Action) -> bool:
         run = self._alone(serial, action)

@@ -18,6 +18,7 @@ from random import Random
 from typing import Final
 
 from tornpage.scenarios.execution.interleave.serial import Serial
+from tornpage.scenarios.execution.trial import HangsError
 from tornpage.scenarios.model.judging.checks import Violation, differences
 from tornpage.scenarios.model.target import Action
 
@@ -130,7 +131,7 @@ def _meet_in_a_file(serial: Serial, first: Action, second: Action) -> bool:
 def _differs_after(serial: Serial, earlier: Action, later: Action) -> bool:
     try:
         after, alone = serial.run(earlier, later), serial.run(later)
-    except Violation:
+    except (Violation, HangsError):
         return True
     then = serial.run(earlier).view
     effects = [differences(before, run.view) for before, run in ((then, after), (serial.state.view, alone))]

@@ -7,6 +7,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,26 @@ class ConnectsLateTarget(JobsTarget):
     def rows(self, connection: sqlite3.Connection) -> View:
         is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'job'").fetchall()
         return {} if is_new else super().rows(connection)
+
+
+class Waits(Jobs):
+    """A queue whose claim waits for a job."""
+
+    def take(self, name: str) -> bool:
+        return self.db.execute("DELETE FROM job WHERE id = ?", (name,)).rowcount == 1
+
+    def claim(self, worker: str) -> str:
+        while (name := self.waiting()) is None or not self.take(name):
+            time.sleep(0.1)
+        return name
+
+
+class WaitsAndTakes(Waits):
+    """Wrong: two may take one job."""
+
+    def take(self, name: str) -> bool:
+        super().take(name)
+        return True
 
 
 class Unpacks(Jobs):

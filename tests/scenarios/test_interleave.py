@@ -300,6 +300,22 @@ def test_a_wrong_declaration_is_refused_with_what_is_allowed(callers: Any, monke
 # -- schedules ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("kind", "found"), [(racing_stores.Waits, set()), (racing_stores.WaitsAndTakes, {"handed-out-twice"})]
+)
+def test_a_call_that_waits_for_a_job_is_left_out_where_there_is_none(
+    kind: type[meeting_stores.Jobs], found: set[str]
+) -> None:
+    profile = Profile("test", 1, None, 0, 0, schedules=120)
+    plan = Plan(
+        ("interleave",), profile, seed=0, report=None, callers=("threads",), most_findings=1, call_timeout_s=0.5
+    )
+    recorder = campaign.run(JobsTarget(kind), plan)
+    assert codes(recorder) == found
+    assert "left out where it waits for another caller: claim" in notes(recorder)
+    assert recorder.count("schedules") > 5
+
+
 def test_a_schedule_of_a_store_that_connects_late_replays(home: Path, shim: object) -> None:
     target = racing_stores.ConnectsLateTarget()
     [found] = interleave(target, "threads", schedules=60, most_findings=1).findings

@@ -22,7 +22,7 @@ from tornpage.scenarios.execution.generic_checks.open_connections import leaves_
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.snapshots import Files, Holder, is_own, place, require_let_go
-from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.execution.trial import HangsError, Trial
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
@@ -69,17 +69,24 @@ class Serial:
         self.configuration = configuration
         self.home = home
         self._known: dict[tuple[str, ...], Run] = {}
+        self._hangs: dict[tuple[str, ...], HangsError] = {}
         self._confirmed: Serial | None = None
         self._untouched: Files | None = None
         # By the two calls.
         self.orders: dict[tuple[str, str], list[Order]] = {}
 
     def run(self, *actions: Action) -> Run:
-        """The result of the last of these calls, after the others."""
+        """The result of the last of these calls, after the others; raises `HangsError`, the second time at once."""
         key = tuple(map(_key, actions))
+        if key in self._hangs:
+            raise self._hangs[key]
         if key not in self._known:
             files = self.run(*actions[:-1]).files if len(actions) > 1 else self.state.files
-            self._known[key] = self._make(actions[-1], files)
+            try:
+                self._known[key] = self._make(actions[-1], files)
+            except HangsError as hang:
+                self._hangs[key] = hang
+                raise
         return self._known[key]
 
     def confirmed(self) -> "Serial":
