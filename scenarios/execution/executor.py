@@ -9,6 +9,7 @@ After each step the disk is read past the shim, so at most one call is ever unde
 a copy of the files is opened as after a crash.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from tornpage.scenarios.execution.pair import Pair
 from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import HangsError, Trial
+from tornpage.scenarios.execution.waits_alone import note_wait, waits_at
 from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
@@ -158,9 +160,26 @@ class Executor(Pair):
             if step.ends is True:
                 self.armed.end()
             return
-        fired, circumstance = self.armed.fired, self._circumstance()
-        before, keeps = self.view, bool(self.counts["armed"]) or step.action.name in self._answering
-        files, wanted, stages, after = self._without_a_fault(step.action, keeps_files=keeps)
+        if waits_at(self.real.target, step.action, self.view):
+            self._leave_out(step)
+            return
+        keeps = bool(self.counts["armed"]) or step.action.name in self._answering
+        try:
+            shadowed = self._without_a_fault(step.action, keeps_files=keeps)
+        except HangsError:
+            self.restart_shadow()
+            if self.shadow.fresh_view() != self.view:
+                raise
+            note_wait(self.real.target, step.action, self.view)
+            self._leave_out(step)
+        else:
+            self._call_real(step, *shadowed)
+
+    def _call_real(
+        self, step: Call, files: Files | None, wanted: Answer, stages: tuple[View, ...], after: View
+    ) -> None:
+        """Make a call that the shadow has made, and compare."""
+        fired, circumstance, before = self.armed.fired, self._circumstance(), self.view
         saved = files if self.armed else None
         wanted = self._in_its_own_words(step.action, wanted, changes=after != before)
         self._require_wanted(step, wanted)
@@ -197,6 +216,12 @@ class Executor(Pair):
         else:
             self.made.add(step.action, self.shadow.environment.now_ms)
         self.view = self.real.oracle.settled
+
+    def _leave_out(self, step: Call) -> None:
+        """Do not make a call that waits for another caller in this state."""
+        self.counts["left_waiting"] += 1
+        if step.ends is True:
+            self.armed.end()
 
     def _note_half_told(self, answer: Answer, before: View, after: View) -> None:
         """Note whether a call has raised, although its change has happened, and left other files than the shadow's."""
@@ -457,7 +482,9 @@ class Executor(Pair):
         files, number = self.shadow.crash_copy(), self._clock
         self.close_paused()
         self.hops = []
-        files, self.view = play_step(step, self.shadow, State(files, self.view, number), self.hops)
+        # One of the calls may wait for a third caller: then neither is made.
+        with contextlib.suppress(HangsError):
+            files, self.view = play_step(step, self.shadow, State(files, self.view, number), self.hops)
         place(files, self.real.directory)
         self.real.oracle.restarted(self.view)
         self.maybe_committed.clear()

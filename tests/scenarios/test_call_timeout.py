@@ -13,6 +13,8 @@ from typing import Any
 
 import others_stores
 import pytest
+import racing_stores
+from meeting_stores import JobsTarget
 
 from tornpage import faults
 from tornpage.faults.contention.caller import Caller
@@ -24,7 +26,7 @@ from tornpage.scenarios.execution.call_timeout import TookTooLongError, has_thre
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Call, Scenario
+from tornpage.scenarios.model.scenario import Call, Interleave, Scenario
 from tornpage.scenarios.model.target import Action, TargetError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 
@@ -301,8 +303,8 @@ def test_a_call_that_hangs_only_after_another_one_is_a_finding(home: Path) -> No
     assert found is not None
     assert found.code == "still-usable-after-the-fault"
     assert "without any fault; in a session that was just opened it does" in str(found)
-    with pytest.raises(TargetError, match=r"take\(key='z'\) did not return within 0.2 s .*, without any fault$"):
-        played(WaitsForAnother())
+    # In a session that was just opened it hangs, too.
+    assert played(WaitsForAnother()) is None
 
 
 def take_a_lock_again_and_again(lock: "threading.RLock") -> None:
@@ -381,3 +383,21 @@ def test_a_thread_that_a_caller_runs_on_is_none_of_the_store() -> None:
         finally:
             over.set()
             caller.close()
+
+
+@pytest.mark.parametrize("kind", [racing_stores.Waits, racing_stores.WaitsAndTakes])
+def test_a_call_that_waits_for_another_caller_is_left_out_there(kind: type[Any], home: Path, shim: object) -> None:
+    target = JobsTarget(kind)
+    add, claim = Action("add", {"name": "a"}), Action("claim", {"worker": "one"})
+    steps = (Call(claim), Call(add), Call(claim), Call(add), Call(claim), Call(claim))
+    violation, counts = play(Scenario(target.name, target.configurations[0], steps), target, home)
+    assert violation is None
+    assert (counts["left_waiting"], counts["done"]) == (2, 5)
+
+
+def test_in_a_schedule_neither_call_is_made_then(home: Path, shim: object) -> None:
+    target, claim = JobsTarget(racing_stores.Waits), Action("claim", {"worker": "one"})
+    steps = (Call(Action("add", {"name": "a"})), Interleave(claim, claim, 1, callers="threads"), Call(claim))
+    violation, counts = play(Scenario(target.name, target.configurations[0], steps), target, home)
+    assert violation is None
+    assert (counts["left_waiting"], counts["done"]) == (0, 4)

@@ -438,6 +438,8 @@ class Fuzz(Search):
             missing = [name for name in needed if not checkpoint.totals.get(name)]
         if missing:
             self.vacuous(f"the machine never reached: {', '.join(missing)}")
+        if many := checkpoint.totals.get("left_waiting"):
+            self.note(f"left out where they wait for another caller: {many} calls")
         for name in self.machines:
             if checkpoint.steps.get(name, 0) >= ENOUGH_STEPS:
                 self._require_all_of(name, checkpoint)
