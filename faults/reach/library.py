@@ -6,8 +6,10 @@ used to fail the nth allocation, to limit the heap, and to reseed SQLite's rando
 to this library is verified: ``sqlite3_vfs_find`` must return the VFS that was found through the connection.
 """
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -82,11 +84,10 @@ class Library:
     def __init__(self, binding: Binding) -> None:
         self.bindings = [binding]
         self.code = code_of(binding)
-        memory = Memory()
-        self.vfss, self.others = _vfss_of(self.code, memory)
+        self.vfss, self.others, is_known = _vfss_of(self.code)
         self.version, self.source_id = _version_of(self.code)
         self._handle, self._hidden = _functions_of(binding, self.vfss)
-        if not memory.known and self._handle is None:
+        if not is_known and self._handle is None:
             raise ShimUnavailableError(f"this system has no readable memory map, and {self._hidden}")
         try:
             self._reset_randomness = self.function("sqlite3_randomness", None, _int, _pointer)
@@ -148,18 +149,25 @@ class Library:
         return f"{self.name}: SQLite {self.version} ({self.source_id})"
 
 
-def _vfss_of(code: ModuleType, memory: Memory) -> tuple[tuple[Found, ...], tuple[str, ...]]:
-    connection = open_memory(code)
-    try:
-        handle = proof.handle_of(connection, code.Connection, memory)
-        found = proof.list_of(handle, memory)
-    finally:
-        connection.close()
+def _vfss_of(code: ModuleType) -> tuple[tuple[Found, ...], tuple[str, ...], bool]:
+    """The VFSs of the operating system, the names of the others, and whether the memory map is known."""
+    with _in_memory(code) as (connection, memory):
+        found = proof.list_of(proof.handle_of(connection, code.Connection, memory), memory)
     mine = tuple(one for one in found if one.of_the_system)
     others = tuple(one.name for one in found if not one.of_the_system)
     if not mine:
         raise ShimUnavailableError(f"no VFS of the operating system in {code.__name__}, only {', '.join(others)}")
-    return mine, others
+    return mine, others, memory.known
+
+
+@contextlib.contextmanager
+def _in_memory(code: ModuleType) -> Iterator[tuple[Any, Memory]]:
+    """A new connection, and the memory map with it: an object may be in memory that is mapped only for it."""
+    connection = open_memory(code)
+    try:
+        yield connection, Memory()
+    finally:
+        connection.close()
 
 
 def _version_of(code: ModuleType) -> tuple[str, str]:
@@ -221,12 +229,8 @@ def _known_behind(code: ModuleType) -> Library | None:
 
     The VFS is not verified again: an installed shim's functions would be rejected.
     """
-    memory = Memory()
-    connection = open_memory(code)
-    try:
+    with _in_memory(code) as (connection, memory):
         vfs = proof.first_vfs(proof.handle_of(connection, code.Connection, memory), memory)
-    finally:
-        connection.close()
     return next((one for one in _libraries.values() if vfs in {found.address for found in one.vfss}), None)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.errors import ShimUnavailableError
-from tornpage.faults.reach import proof
+from tornpage.faults.reach import library, proof
 from tornpage.faults.reach.bindings import BINDINGS
 from tornpage.faults.reach.library import Library, immortal, reach
 from tornpage.faults.reach.proof import Found, Memory, Vfs, handle_at, handle_of, list_of
@@ -56,6 +56,16 @@ def test_a_library_that_shows_its_functions_has_nothing_out_of_reach() -> None:
     assert library.version == sqlite3.sqlite_version
     assert library.source_id[:4].isdigit()
     assert library.vfss[0].name == "unix"
+
+
+def test_the_memory_map_is_read_when_the_connection_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A new object may be in memory that is mapped only for it: an older map has no such address.
+    seen: list[str] = []
+    opened, read = library.open_memory, library.Memory
+    monkeypatch.setattr(library, "open_memory", lambda code: (seen.append("connection"), opened(code))[1])
+    monkeypatch.setattr(library, "Memory", lambda: (seen.append("map"), read())[1])
+    library.Library(OWN)
+    assert seen[:2] == ["connection", "map"]
 
 
 @pytest.mark.parametrize("binding", ["pysqlite3", "sqlean"])
