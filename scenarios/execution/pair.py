@@ -18,6 +18,7 @@ from tornpage.scenarios.execution.hidden_errors import times_met
 from tornpage.scenarios.execution.in_force import InForce
 from tornpage.scenarios.execution.made_again import MadeAgain
 from tornpage.scenarios.execution.reopen import fails_later
+from tornpage.scenarios.execution.session_only import SessionOnly
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
@@ -65,6 +66,7 @@ class Pair:
         place(files or {}, self.shadow.home, self.shadow.directory)
         # What the shadow has done by itself since its files were last the store's own.
         self.made = MadeAgain(target, configuration, directory / "made-again", files or {})
+        self.session_only = SessionOnly(target, configuration, directory / "session-only")
         self.armed = InForce(self.real, self.counts)
         # Existing files were left by another process.
         self.real.life = self.shadow.life = int(bool(files))

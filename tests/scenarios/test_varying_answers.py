@@ -85,6 +85,9 @@ class Stamps:
     def get(self, name: str) -> Any:
         return self.db.execute("SELECT n, own FROM item WHERE id = ?", (name,)).fetchone()
 
+    def stats(self) -> Any:
+        return None
+
     def close(self) -> None:
         self.db.close()
 
@@ -104,6 +107,51 @@ class Caches(Stamps):
     def get(self, name: str) -> Any:
         own = super().get(name)
         return own and [self.kept.get(name, own)[0], own[1]]
+
+
+class Counts(Stamps):
+    """Tells how many of its calls have failed, and how many rows there are."""
+
+    failed = 0
+
+    def put(self, name: str, n: int) -> None:
+        try:
+            super().put(name, n)
+        except sqlite3.Error:
+            self.failed += 1
+            raise
+
+    def rows(self) -> int:
+        return int(self.db.execute("SELECT count(*) FROM item").fetchone()[0])
+
+    def stats(self) -> Any:
+        return {"healthy": not self.failed, "failed": self.failed, "rows": self.rows()}
+
+
+class CountsItself(Counts):
+    """Wrong: counts its rows in memory, and a row that it could not write, too."""
+
+    more = 0
+
+    def put(self, name: str, n: int) -> None:
+        before = self.rows()
+        self.more += name == "b"
+        super().put(name, n)
+        self.more -= name == "b" and self.rows() > before
+
+    def stats(self) -> Any:
+        return {**super().stats(), "rows": self.rows() + self.more}
+
+
+class Seals(Stamps):
+    """Wrong: the seal of a row is written after it, by a call that may fail, and `stats` tells of a row without one."""
+
+    def put(self, name: str, n: int) -> None:
+        super().put(name, n)
+        self.db.execute("UPDATE item SET own = 'sealed' WHERE id = ?", (name,))
+
+    def stats(self) -> Any:
+        return not self.db.execute("SELECT 1 FROM item WHERE own <> 'sealed'").fetchall()
 
 
 OWN = {
@@ -143,6 +191,23 @@ class TokensTarget(StampsTarget):
 
     def __init__(self) -> None:
         super().__init__(Stamps, "token")
+
+
+class StatsTarget(StampsTarget):
+    calls = (PUT, Action("stats"), OTHER)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Counts, None), (CountsItself, "wrong-answer"), (Seals, "wrong-answer")])
+def test_what_tells_of_the_session_is_not_compared(
+    kind: type[Stamps], code: str | None, home: Path, shim: object
+) -> None:
+    target = StatsTarget(kind, "token")
+    new, stats = Action("put", {"name": "b", "n": 1}), Action("stats")
+    # The rows of the second write are in the last page of the database that it writes.
+    at = "sync:db@2=IOERR_FSYNC" if kind is Seals else "write:db@1=FULL"
+    steps = (Call(PUT), Call(stats), Arm(at), Call(new), Clear(), Call(stats))
+    violation, counts = play(Scenario(target.name, target.configurations[0], steps), target, home)
+    assert (violation and violation.code, counts["fired"]) == (code, 1)
 
 
 def played(target: StampsTarget, home: Path) -> str | None:
