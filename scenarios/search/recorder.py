@@ -324,16 +324,16 @@ class Recorder:
         return self.deadline is not None and monotonic() > self.deadline
 
     def shrinking(self) -> Callable[[], bool]:
-        """Whether the time is up to shrink a finding that was just met; it never is without a time limit.
+        """Whether to end the shrinking of a finding that was just met: at an interrupt, or when the time for it is up.
 
         Half of the time that is left, and at least some seconds: other findings may come after it, and a store that is
         slow to open takes minutes.
         """
         if self.deadline is None:
-            return lambda: False
+            return self._told_to_stop
         now = monotonic()
         end = now + max((self.deadline - now) / 2, _SHRINKS_S)
-        return lambda: monotonic() > end
+        return lambda: monotonic() > end or self._told_to_stop()
 
     def transcript(self) -> Transcript:
         """What was recorded beside the reported events, for a recorder that takes them over."""

@@ -11,6 +11,8 @@ import pytest
 from tornpage.faults.strace import why_unavailable
 from tornpage.scenarios.model.target import Configuration, Environment, TargetError
 from tornpage.scenarios.targets.process import HungError, ProcessTarget
+from tornpage.scenarios.targets.process.program import Program
+from tornpage.scenarios.targets.process.protocol import Look
 
 STORES = Path(__file__).with_name("speaking_stores.py")
 WAL = Configuration("wal", "FULL")
@@ -82,6 +84,37 @@ def test_a_program_that_hung_is_gone(home: Path) -> None:
             session.live_view()
         assert not Path(f"/proc/{session.program.pid}").exists()
         session.close()
+
+
+ENDS_BY_ITSELF = """
+import json, pathlib, sys
+for line in sys.stdin:
+    calls = {"calls": [{"name": "a"}], "beat": {"name": "b"}}
+    description = {"title": "t", "database": "a.db", "rows": ["SELECT 1, 2"], **calls}
+    if "describe" in line:
+        print(json.dumps({"answer": "done", "protocol": 1, "description": description}), flush=True)
+pathlib.Path(sys.argv[1]).touch()
+"""
+
+
+@pytest.mark.parametrize("owes", [True, False])
+def test_a_program_that_owes_an_answer_gets_no_time_to_end_by_itself(
+    owes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = tmp_path / "ended"
+    program = Program((sys.executable, "-c", ENDS_BY_ITSELF, str(ended)), 10)
+
+    def interrupted(_asked: str) -> bytes:
+        raise KeyboardInterrupt
+
+    if owes:
+        monkeypatch.setattr(program, "_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            program.ask(Look())
+    else:
+        program.end()
+    assert ended.exists() is not owes
+    assert not program.alive
 
 
 @pytest.mark.parametrize(

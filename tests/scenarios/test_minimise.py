@@ -265,3 +265,12 @@ def test_half_of_the_time_that_is_left_is_for_shrinking_and_some_seconds_at_leas
         assert not is_over()
         now[0] = end + 0.1
         assert is_over() is (deadline is not None)
+
+
+@pytest.mark.parametrize("deadline", [None, 1e12])
+def test_an_interrupt_ends_the_shrinking(deadline: float | None) -> None:
+    told: list[bool] = []
+    is_over = recorder.Recorder(deadline=deadline, told_to_stop=lambda: bool(told)).shrinking()
+    assert not is_over()
+    told.append(True)
+    assert is_over()

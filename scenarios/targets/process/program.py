@@ -95,7 +95,9 @@ class Program:
         try:
             return self._ask(request)
         except BaseException:
-            # An interrupt, too: the answer to this request must not be taken for that to the next one.
+            # An interrupt, too: the answer to this request must not be taken for that to the next one. A program that
+            # still owes its answer does not end by itself.
+            self._kill()
             self.end()
             raise
 
