@@ -89,16 +89,27 @@ def shown(
     With `is_over` the shortest until that returns True. If another check fails even without the fault, the violation
     under the fault is still reported, and the other is named.
     """
-    plain = without_faults(scenario)
-    without = _played(plain, target, directory, play) if plain.steps != scenario.steps else None
+    without = failure_without_faults(scenario, target, directory, play)
     if without is None or without.code != seen.code:
         found = _played(scenario, target, directory, play)
         if found is not None and _reproduces(found, seen):
-            note = f"without the fault {without.code} fails" if without else ""
-            return Shown(*minimise(scenario, found, target, directory, play, is_over=is_over), note=note)
+            short, violation = minimise(scenario, found, target, directory, play, is_over=is_over)
+            return Shown(short, violation, note=note_of(without))
     if without is not None:
+        plain = without_faults(scenario)
         return Shown(*minimise(plain, without, target, directory, play, is_over=is_over), note=NO_FAULT)
     return Shown(scenario, seen, again=False)
+
+
+def failure_without_faults(scenario: Scenario, target: Target, directory: Path, play: Play = play) -> Violation | None:
+    """What fails where nothing is wrong with the world; None if nothing does, or the scenario has no fault."""
+    plain = without_faults(scenario)
+    return _played(plain, target, directory, play) if plain.steps != scenario.steps else None
+
+
+def note_of(without: Violation | None) -> str:
+    """The note on a finding under a fault, without which another check fails."""
+    return f"without the fault {without.code} fails" if without else ""
 
 
 def without_faults(scenario: Scenario) -> Scenario:

@@ -14,7 +14,7 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.difference import is_same
-from tornpage.scenarios.execution.finding.shrink import Shown, minimise, shown
+from tornpage.scenarios.execution.finding.shrink import Shown, failure_without_faults, minimise, note_of, shown
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import CrashAt, Scenario
 from tornpage.scenarios.model.target import Target
@@ -47,7 +47,8 @@ def shortest(
         short = msgspec.structs.replace(short, steps=(*short.steps, crash[0]))
         again, _ = play(short, target, directory)
         if again is not None and again.code == crash[1].code:
-            return Shown(short, crash[1])
+            without = failure_without_faults(short, target, directory)
+            return Shown(short, crash[1], note=note_of(without))
     again, _ = play(scenario, target, directory)
     return Shown(scenario, violation, again is not None and again.code == violation.code)
 
