@@ -1,7 +1,7 @@
 """Forked child processes: no fault and no virtual wait of a scope in which their parent was applies to them.
 
 A forked child has a copy of everything that its parent had armed. Only the parent's operations are counted and judged:
-a fault in the child would be nobody's, and a child that waits for its parent's lock has to wait in real time.
+a fault in the child would be in no report, and a child that waits for its parent's lock has to wait in real time.
 """
 
 import os

@@ -50,6 +50,8 @@ from tornpage.scenarios.model.scenario import (
 )
 from tornpage.scenarios.model.target import Action, Target, TargetError, View, is_specified
 
+# So often in one scenario a call may wait for another caller, each time for a while, before it is not tried again.
+_MOST_WAITS: Final = 5
 _REFUSE: Final = (
     "where a call makes no sense, a store refuses it by an exception of its own, or by `Refused`, or the target's "
     "`actions` leaves it out"
@@ -160,18 +162,18 @@ class Executor(Pair):
             if step.ends is True:
                 self.armed.end()
             return
-        if waits_at(self.real.target, step.action, self.view):
+        is_often = self.left_waiting[step.action.name] >= _MOST_WAITS
+        if is_often or waits_at(self.real.target, step.action, self.view):
             self._leave_out(step)
             return
         keeps = bool(self.counts["armed"]) or step.action.name in self._answering
         try:
             shadowed = self._without_a_fault(step.action, keeps_files=keeps)
         except HangsError:
-            self.restart_shadow()
+            self._leave_out(step)
             if self.shadow.fresh_view() != self.view:
                 raise
             note_wait(self.real.target, step.action, self.view)
-            self._leave_out(step)
         else:
             self._call_real(step, *shadowed)
 
@@ -218,8 +220,13 @@ class Executor(Pair):
         self.view = self.real.oracle.settled
 
     def _leave_out(self, step: Call) -> None:
-        """Do not make a call that waits for another caller in this state."""
+        """Do not make a call that waits for another caller in this state; a shadow that has tried it starts again.
+
+        So does one that has not: whether a process has noted the state may not show in what follows.
+        """
+        self.restart_shadow(cleanly=True)
         self.counts["left_waiting"] += 1
+        self.left_waiting[step.action.name] += 1
         if step.ends is True:
             self.armed.end()
 

@@ -55,6 +55,8 @@ class Pair:
         self.trace = trace
         self.steps: list[Step] = []
         self.counts: Counter[str] = Counter()
+        # By their names, the calls that were left out because they wait for another caller.
+        self.left_waiting: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str, str]] = Counter()
         # A scenario from a file has what JSON makes of a call's arguments.
         self.own_calls = OwnCalls((*target.workload(), target.heartbeat()))

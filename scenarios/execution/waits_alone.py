@@ -2,16 +2,13 @@
 
 A call that hangs without any fault, in a session that was just opened, too, waits for what only another call can bring.
 It is left out there. The same state may come up again and again, so it is noted: by the call's name and what the view
-shows, without the keys, which may be numbers that no later item has.
+shows, without the keys, which may be numbers that no later item has. That only saves time: a process that has not noted
+it comes to the same.
 """
 
 from collections import defaultdict
-from typing import Final
 
 from tornpage.scenarios.model.target import Action, Target, View
-
-# States of one call, each of which costs some time, before it is not made any more.
-_MOST_STATES: Final = 20
 
 # By the target's class and name, and the call's name.
 _waits: defaultdict[tuple[type, str, str], set[str]] = defaultdict(set)
@@ -19,8 +16,7 @@ _waits: defaultdict[tuple[type, str, str], set[str]] = defaultdict(set)
 
 def waits_at(target: Target, action: Action, view: View) -> bool:
     """Whether this call is known to wait at such a state."""
-    states = _waits[type(target), target.name, action.name]
-    return len(states) >= _MOST_STATES or _as_text(view) in states
+    return _as_text(view) in _waits[type(target), target.name, action.name]
 
 
 def note_wait(target: Target, action: Action, view: View) -> None:

@@ -112,7 +112,7 @@ class Interleavings(Search):
         self._points: tuple[int, int] = (0, 0)
         self._returns: tuple[int, ...] = ()
         self._both = BothStopped(self.generator)
-        # How often a call has waited for another caller, by its name.
+        # How often a call of this part has waited for another caller, by its name.
         self._hangs = Counter[str]()
 
     @classmethod
@@ -184,6 +184,7 @@ class Interleavings(Search):
 
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
         self._both = BothStopped(self.generator)
+        self._hangs.clear()
         pairs, waiting, rest = Pairs(self.generator), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
             serial = Serial(self.target, part.configuration, stage.home, state)

@@ -393,6 +393,16 @@ def test_a_call_that_waits_for_another_caller_is_left_out_there(kind: type[Any],
     violation, counts = play(Scenario(target.name, target.configurations[0], steps), target, home)
     assert violation is None
     assert (counts["left_waiting"], counts["done"]) == (2, 5)
+    # By now the process knows these states, which changes nothing but the time.
+    assert play(Scenario(target.name, target.configurations[0], steps), target, home / "again") == (None, counts)
+
+
+def test_fuzz_says_how_many_it_has_left_out() -> None:
+    profile = Profile("test", 1, None, 3, 10, shrinks=False)
+    recorder = run(JobsTarget(racing_stores.Waits), Plan(("fuzz",), profile, report=None, call_timeout_s=0.3))
+    notes = [note for ended in recorder.ended for note in ended.notes]
+    assert any(note.startswith("left out where they wait for another caller: ") for note in notes)
+    assert not recorder.findings
 
 
 def test_in_a_schedule_neither_call_is_made_then(home: Path, shim: object) -> None:

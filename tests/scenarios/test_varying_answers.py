@@ -44,6 +44,8 @@ TIMES = [
     ([NOW], [NOW, NOW], False),
     (NOW, None, False),
     (True, False, False),
+    (10**400, 10**400 + 1, False),
+    (float("inf"), float("nan"), False),
 ]
 
 

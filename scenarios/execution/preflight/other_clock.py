@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final
 
+from tornpage.scenarios.model.judging.varying import as_seconds
+
 _STANDARD: Final = tuple({str(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
-_DAY_S: Final = 86_400
-_NEAR_S: Final = _DAY_S / 4
+_NEAR_S: Final = 86_400 / 4
 # Also before the T of ISO 8601.
 _DATE: Final = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
-_JULIAN_EPOCH_DAYS: Final = 2_440_587.5
 
 
 @contextlib.contextmanager
@@ -50,10 +50,6 @@ def later(seconds: Callable[[], int]) -> Iterator[None]:
             setattr(module, name, value)
 
 
-# Nanoseconds of the present are below; a larger whole number may be none that a float can hold.
-_LARGEST: Final = 10**21
-
-
 def times_of_day_in(view: Mapping[str, Any], known: str) -> Iterator[str]:
     """The keys whose values, at any depth, hold the present time or day, unless the text `known` holds them, too."""
     now = time.time()
@@ -64,11 +60,8 @@ def times_of_day_in(view: Mapping[str, Any], known: str) -> Iterator[str]:
 
 
 def _is_present(value: object, now: float, days: set[str]) -> bool:
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, int | float) and abs(value) < _LARGEST:
-        seconds = (value, value / 1e3, value / 1e6, value / 1e9, (value - _JULIAN_EPOCH_DAYS) * _DAY_S)
-        return any(abs(one - now) < _NEAR_S for one in seconds)
+    if any(abs(one - now) < _NEAR_S for one in as_seconds(value)):
+        return True
     return bool(days.intersection(_DATE.findall(str(value)))) if isinstance(value, str | datetime.date) else False
 
 

@@ -20,6 +20,8 @@ _DAY_S: Final = 86_400
 # A time that was taken now, or that ends a lease; and how far the two answers may be apart.
 _PAST_S, _FUTURE_S, _APART_S = _DAY_S, 400 * _DAY_S, 600
 _UNITS: Final = (1, 1_000, 1_000_000, 1_000_000_000)
+# Nanoseconds of the present are below; a larger whole number may be none that a float can hold.
+_LARGEST: Final = 10**21
 _JULIAN_EPOCH_DAYS: Final = 2_440_587.5
 _ISO: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?")
 
@@ -34,7 +36,7 @@ def differ_in_time_only(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(differ_in_time_only, one, other))
     if isinstance(one, str) and isinstance(other, str):
         return _texts_do(one, other)
-    return _is_number(one) and _is_number(other) and _numbers_do(one, other)
+    return _numbers_do(one, other)
 
 
 def differ_where_these_do(one: Any, other: Any, first: Any, second: Any) -> bool:
@@ -56,14 +58,15 @@ def differ_where_these_do(one: Any, other: Any, first: Any, second: Any) -> bool
     return first != second and len({type(value) for value in (one, other, first, second)}) == 1
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def as_seconds(value: object) -> list[float]:
+    """What a number may mean in seconds since the epoch, by the unit; empty for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < _LARGEST:
+        return []
+    return [*(value / unit for unit in _UNITS), (value - _JULIAN_EPOCH_DAYS) * _DAY_S]
 
 
-def _numbers_do(one: float, other: float) -> bool:
-    seconds = [(one / unit, other / unit) for unit in _UNITS]
-    seconds.append(((one - _JULIAN_EPOCH_DAYS) * _DAY_S, (other - _JULIAN_EPOCH_DAYS) * _DAY_S))
-    return any(_are_of_now(*both) for both in seconds)
+def _numbers_do(one: object, other: object) -> bool:
+    return any(_are_of_now(*both) for both in zip(as_seconds(one), as_seconds(other), strict=False))
 
 
 def _are_of_now(one: float, other: float) -> bool:

@@ -438,8 +438,6 @@ class Fuzz(Search):
             missing = [name for name in needed if not checkpoint.totals.get(name)]
         if missing:
             self.vacuous(f"the machine never reached: {', '.join(missing)}")
-        if many := checkpoint.totals.get("left_waiting"):
-            self.note(f"left out where they wait for another caller: {many} calls")
         for name in self.machines:
             if checkpoint.steps.get(name, 0) >= ENOUGH_STEPS:
                 self._require_all_of(name, checkpoint)
@@ -543,4 +541,6 @@ def _notes(checkpoint: Checkpoint, machines: Mapping[str, Machine]) -> Iterator[
         yield f"{name}: {checkpoint.steps.get(name, 0):,} steps, {acknowledged} actions acknowledged; {rules}"
     for name, machine in machines.items():
         yield from _reached(name, machine, checkpoint.cells.get(name, {}))
+    if many := checkpoint.totals.get("left_waiting"):
+        yield f"left out where they wait for another caller: {many} calls"
     yield f"trace sha256 {checkpoint.trace or 'of nothing'}"
