@@ -23,7 +23,7 @@ from tornpage.scenarios.execution.generic_checks.schema_checks import require_fo
 from tornpage.scenarios.execution.in_place import another_process, in_the_place_of
 from tornpage.scenarios.execution.preflight.same_path import are_joined
 from tornpage.scenarios.execution.snapshots import Files, place
-from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.checks import OpeningFails, Violation
 from tornpage.scenarios.model.target import Configuration, Target, View, environment_of
 from tornpage.scenarios.targets.process import ProcessTarget
 
@@ -82,7 +82,7 @@ class Reopened:
         except TookTooLongError as hang:
             raise Violation("still-usable-after-the-fault", str(hang)) from None
         except Exception as error:
-            raise Violation("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
+            raise OpeningFails("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
         try:
             with in_time("after a crash, looking at the store and closing it"):
                 try:

@@ -13,8 +13,10 @@ from typing import Any, Self
 from tornpage.scenarios.execution.crash.program_tape import settle
 from tornpage.scenarios.execution.in_place import in_the_place_of
 from tornpage.scenarios.execution.preflight.same_path import are_joined
+from tornpage.scenarios.execution.reopen import fails_later
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
@@ -96,9 +98,14 @@ class Shadow(Trial):
             return super().contents()
 
     def put(self, files: Files, life: int | None = None) -> None:
-        """Start again on these files, if told so in another life of the process."""
+        """Start again on these files, if told so in another life of the process; raises `Violation` if it can't."""
         self.close()
         if life is not None:
             self.life = life
         place(files, self.home, self.directory)
-        self.open()
+        try:
+            self.open()
+        except Violation:
+            raise
+        except Exception as error:
+            raise fails_later("with nothing armed, opening the store fails", error) from error

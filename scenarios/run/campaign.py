@@ -37,6 +37,7 @@ from tornpage.scenarios.run.reproduce.code_digest import code_of
 from tornpage.scenarios.run.scratch import ScratchError, require_room, scratch
 from tornpage.scenarios.run.unlogged import unlogged
 from tornpage.scenarios.run.whole_file import report_directory
+from tornpage.scenarios.search.after_a_crash import finds_that_it_opens_no_more
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
 from tornpage.scenarios.search.crash.search import CrashSearch
@@ -161,7 +162,7 @@ def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
         search.run(do)
     except (TargetError, ScratchError, OSError) as error:
         failed = _without_room() or error
-        if isinstance(failed, OSError) or (is_first and not recorder.findings):
+        if isinstance(failed, OSError) or (is_first and not recorder.findings and not _opens_no_more(search)):
             raise failed from error
         # A search that can't continue must not lose the findings so far.
         recorder.tell(Vacuous(search.name, f"it could not continue: {without_scratch(str(failed))}"))
@@ -169,6 +170,14 @@ def _run(search: Search, recorder: Recorder, do: Do | None = None) -> None:
         if not recorder.findings:
             raise
         recorder.tell(Vacuous(search.name, f"internal error in tornpage, so it stopped: {_in_a_line(error)}"))
+
+
+def _opens_no_more(search: Search) -> bool:
+    """Whether a search has failed since a crash is sufficient to keep the store from being opened: a finding."""
+    try:
+        return finds_that_it_opens_no_more(search)
+    except Exception:  # noqa: BLE001 - the first error says more
+        return False
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -27,7 +27,7 @@ from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_with_ids, larger_ids
-from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 
 _Any = TypeVar("_Any")
 _SIMPLE: Final = (bool, int, float)
@@ -120,8 +120,7 @@ class Serial:
 
     def _do(self, files: Files, work: Callable[[Trial], _Any]) -> _Any:
         """Do this in a session on these files, which is closed then."""
-        place(files, self.home)
-        trial = opened(self.target, Setting(self.home, self.configuration, self.state.step))
+        trial = self._opened_on(files)
         try:
             done = work(trial)
         finally:
@@ -129,6 +128,17 @@ class Serial:
         # Files that stay open would be replaced under a connection: whatever the next run sees means nothing.
         require_let_go(self.home)
         return done
+
+    def _opened_on(self, files: Files) -> Trial:
+        """A session on a copy of these files; raises `TargetError` if the store can't be opened on it."""
+        place(files, self.home)
+        try:
+            return opened(self.target, Setting(self.home, self.configuration, self.state.step))
+        except (TargetError, Violation):
+            raise
+        except Exception as error:
+            what = f"opening the store fails on a copy of its files: {error!r}"
+            raise TargetError(f"{self.target.name} fails without any fault at {self.configuration}: {what}") from error
 
     def made_by(self, caller: Session, action: Action, files: Files | None = None) -> Run:
         """The result of a call by this caller, from these files or the state's."""
@@ -138,8 +148,7 @@ class Serial:
 
     def leaves_open(self, action: Action) -> bool:
         """Whether the call, made alone, leaves a transaction open."""
-        place(self.state.files, self.home)
-        trial = opened(self.target, Setting(self.home, self.configuration, self.state.step))
+        trial = self._opened_on(self.state.files)
         try:
             made(trial, action)
             return leaves_a_transaction(self.home)

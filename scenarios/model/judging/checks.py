@@ -341,6 +341,10 @@ class Violation(AssertionError):  # noqa: N818 - the field's word for it
         return Violation(self.code, message, self.sides, self.answer)
 
 
+class OpeningFails(Violation):
+    """The store can't be opened on the files of a crash: no search can go on from them."""
+
+
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
     """The keys at which two views disagree, sorted; they are text, but for what a store makes of odd arguments."""
     return [
