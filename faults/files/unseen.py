@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tornpage.faults.files.functions import path_of
 from tornpage.faults.files.watch import WATCH
-from tornpage.faults.garbage import collect
+from tornpage.faults.garbage import collect, look_again
 
 Function = Callable[..., Any]
 
@@ -74,7 +74,7 @@ def syncing_libraries() -> list[str]:
     Unfreezes what the garbage collector had frozen: frozen objects are in none of its lists, in which a library loaded
     earlier is searched.
     """
-    gc.unfreeze()
+    look_again()
     found = _syncing()
     # A library that is no longer used is in a reference cycle with its functions. A collection goes through all
     # objects: one is enough for each library.

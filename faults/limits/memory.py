@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from tornpage.faults.errors import AllocatorUnavailableError
-from tornpage.faults.garbage import collect, living
+from tornpage.faults.garbage import collect, leave_alone, leaves_alone, living
 from tornpage.faults.limits.limit import Limit
 from tornpage.faults.reach.library import OK, Library, reach
 from tornpage.faults.sqlite_library import sqlite3
@@ -93,13 +93,13 @@ def freeze() -> None:
     """
     collect()
     if not _is_in_use():
-        gc.freeze()
+        leave_alone()
 
 
 @contextlib.contextmanager
 def frozen() -> Iterator[None]:
     """As `freeze`, inside this scope only, and not where the program has frozen something itself."""
-    if gc.get_freeze_count() > _FROZEN_BY_PYTHON or _is_in_use():
+    if leaves_alone(_FROZEN_BY_PYTHON) or _is_in_use():
         yield
         return
     gc.freeze()

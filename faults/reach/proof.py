@@ -14,6 +14,9 @@ address that was found here (`faults.reach.library`).
 """
 
 import ctypes
+import os
+import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +25,8 @@ from tornpage.faults.errors import ShimUnavailableError
 
 KNOWN_VERSION: Final = 3
 _MAP: Final = Path("/proc/self/maps")
+# Its addresses, its permissions, and its file; between them stand an offset, a device and an inode.
+_LINE: Final = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ *(.*)$", re.MULTILINE)
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 _MOST_VFSES: Final = 64
 _LONGEST_NAME: Final = 64
@@ -59,7 +64,6 @@ def size_of(version: int) -> int:
 
 
 class _Region(NamedTuple):
-    start: int
     end: int
     permissions: str
     file: str
@@ -69,16 +73,14 @@ class Memory:
     """The current memory map of this process; `known` is False if the system doesn't provide one."""
 
     def __init__(self) -> None:
-        self._regions: list[_Region] = []
         try:
-            lines = _MAP.read_text(errors="replace").splitlines()
+            lines = _LINE.findall(_MAP.read_bytes())
         except OSError:
             lines = []
-        for line in lines:
-            addresses, permissions, *rest = line.split(maxsplit=5)
-            start, end = addresses.split("-")
-            self._regions.append(_Region(int(start, 16), int(end, 16), permissions, rest[-1] if len(rest) > 3 else ""))
-        self.known = bool(self._regions)
+        # In the order of their addresses.
+        self._lines: list[tuple[bytes, bytes, bytes, bytes]] = lines
+        self._ends = [int(end, 16) for _, end, _, _ in lines]
+        self.known = bool(lines)
 
     def has(self, address: int, size: int, permission: str) -> bool:
         """Whether all these bytes are mapped with this permission (``r``, ``w`` or ``x``); True if there is no map.
@@ -101,7 +103,13 @@ class Memory:
         return region.file if region is not None else ""
 
     def _at(self, address: int) -> _Region | None:
-        return next((one for one in self._regions if one.start <= address < one.end), None)
+        index = bisect_right(self._ends, address)
+        if index == len(self._lines):
+            return None
+        start, _, permissions, file = self._lines[index]
+        if int(start, 16) > address:
+            return None
+        return _Region(self._ends[index], permissions.decode(), os.fsdecode(file))
 
 
 class Found(NamedTuple):

@@ -4,21 +4,21 @@ import contextlib
 import ctypes
 import gc
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tornpage import faults
 from tornpage.faults.files import unseen
-from tornpage.faults.garbage import living
+from tornpage.faults.garbage import leave_alone, living, look_again
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_frozen() -> Iterator[None]:
-    gc.unfreeze()
+    look_again()
     gc.collect()
     yield
-    gc.unfreeze()
+    look_again()
 
 
 def test_inside_the_scope_only_new_objects_are_looked_through() -> None:
@@ -45,12 +45,22 @@ def test_an_open_connection_is_never_hidden() -> None:
     assert gc.get_freeze_count() > few
 
 
-def test_what_the_program_has_frozen_itself_stays_so() -> None:
-    gc.freeze()
+@pytest.mark.parametrize("freeze", [gc.freeze, leave_alone])
+def test_what_has_been_frozen_before_stays_so(freeze: Callable[[], None]) -> None:
+    freeze()
     count = gc.get_freeze_count()
     with faults.frozen():
         assert gc.get_freeze_count() == count
     assert gc.get_freeze_count() == count
+
+
+def test_what_is_no_longer_frozen_for_good_is_frozen_by_the_next_scope() -> None:
+    leave_alone()
+    look_again()
+    old: list[object] = []
+    with faults.frozen():
+        assert id(old) not in {id(one) for one in gc.get_objects()}
+    assert id(old) in {id(one) for one in gc.get_objects()}
 
 
 def test_objects_are_found_by_type_also_beside_classes_that_have_no_hash() -> None:

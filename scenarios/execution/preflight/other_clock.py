@@ -10,11 +10,13 @@ Not covered: ``time.monotonic`` (timeouts depend on it), and code that only comp
 
 import contextlib
 import datetime
+import operator
 import re
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from types import ModuleType
 from typing import Any, Final
 
@@ -30,20 +32,22 @@ _DATE: Final = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 def later(seconds: Callable[[], int]) -> Iterator[None]:
     """Let the time of day be later by so many `seconds` inside this scope, for all threads."""
     now, now_ns = time.time, time.time_ns
-    stand_ins: dict[int, Callable[[], float]] = {
-        id(now): lambda: now() + seconds(),
-        id(now_ns): lambda: now_ns() + seconds() * 1_000_000_000,
-    }
+    stand_ins: tuple[tuple[Any, Callable[[], float]], ...] = (
+        (now, lambda: now() + seconds()),
+        (now_ns, lambda: now_ns() + seconds() * 1_000_000_000),
+    )
     changed: list[tuple[ModuleType, str, Any]] = []
     try:
         for module in _modules():
-            # Few have one, and comparing their values may run their code.
-            if stand_ins.keys().isdisjoint(map(id, list(vars(module).values()))):
-                continue
-            for name, value in list(vars(module).items()):
-                if id(value) in stand_ins:
-                    changed.append((module, name, value))
-                    setattr(module, name, stand_ins[id(value)])
+            # Few have one, and comparing their values may run their code; `id` calls every audit hook.
+            values = [*vars(module).values()]
+            for clock, stand_in in stand_ins:
+                if not any(map(operator.is_, values, repeat(clock))):
+                    continue
+                for name, value in list(vars(module).items()):
+                    if value is clock:
+                        changed.append((module, name, value))
+                        setattr(module, name, stand_in)
         yield
     finally:
         for module, name, value in changed:
