@@ -1,7 +1,8 @@
 """Realistic defects in the calls on tasks, one at a time: a script's call then differs from the model."""
 
+import contextlib
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,26 @@ def with_whole_floats(name: str, value: Any) -> Any:
     return values.optional_time_ms(name, int(value) if isinstance(value, float) else value)
 
 
+def keep_the_state_that_was_seen(
+    self: Any, task_id: str, *, change: Any = TaskRegistry.set_delivery_state, **given: Any
+) -> Any:
+    known = self.get_delivery(task_id)
+    seen = {} if known is None else {"requester_origin": known.requester_origin}
+    return change(self, task_id, **{**seen, **given})
+
+
+def change_one_by_one(self: Any, run_id: str, _session_key: str | None, rule: Any) -> list[Any]:
+    return [self._update(task.task_id, rule) for task in reversed(self.list_by_run(run_id))]
+
+
+@contextlib.contextmanager
+def look_before_the_lock(self: Any) -> Iterator[None]:
+    if not self.backend.writing():
+        self._current()
+    with self.backend.unit(self):
+        yield
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a task of cron comes last": (put(lookup, "by_preference", watchers_last), tasks.each_member),
     "a runtime is asked to stop what is lost": (
@@ -216,6 +237,12 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "an event comes before its task": (
         put(rules, "with_delivery_status", lambda task, now, status: replace(
             task, delivery_status=status, last_event_at=now)), tasks.times),
+    "a delivery state is read before its transaction": (
+        put(TaskRegistry, "set_delivery_state", keep_the_state_that_was_seen), together.overtaken_updates),
+    "the tasks of a run are changed one by one": (
+        put(TaskRegistry, "_update_run", change_one_by_one), together.overtaken_updates),
+    "a batch looks for others' changes before it has the lock": (
+        put(TaskRegistry, "batch", look_before_the_lock), together.overtaken_updates),
     "an enumeration is taken in any case": (
         put(creation, "member", member_in_any_case), arguments.members_in_another_form),
 }  # fmt: skip

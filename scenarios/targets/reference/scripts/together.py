@@ -244,7 +244,40 @@ def overtaken_calls() -> Iterator[Action]:
         yield call("outbox.prune", age_ms=1, later_ms=DAY_MS)
 
 
+def overtaken_updates() -> Iterator[Action]:
+    """Another process changes a part of a row just before this one's call changes another part: neither is lost.
+
+    A call on the tasks of a run is one transaction, too: nothing comes between two of them.
+    """
+    others = (
+        call("tasks.progress", text="other"), call("tasks.set_delivery_state", requester_origin={"other": 1}),
+    )  # fmt: skip
+    for number, mine in enumerate((
+        call("tasks.start"), call("tasks.finish", status="failed"), call("tasks.cancel"),
+        call("tasks.set_notify_policy", policy="silent"), call("tasks.set_delivery_status", status="failed"),
+        call("tasks.set_delivery_state", last_notified_event_at=7), call("tasks.delete"),
+        call("history.start", worker_id="w"),
+    )):  # fmt: skip
+        for other in others:
+            name = f"{other.name} {number}"
+            yield create(name, runtime="acp", task=name)
+            first, then = (Action(one.name, {"task_id": name, **one.args}) for one in (other, mine))
+            yield Action("overtaken", {"first": within(first), "then": within(then), "at": 1})
+    looks = call("tasks.list"), call("tasks.list_for_owner", owner_key="main"), call("tasks.get", task_id="new")
+    yield Action("overtaken", {"first": within(create("new")), "then": within(batch(*looks)), "at": 1})
+    for mine in (
+        call("tasks.mark_running_by_run"), call("tasks.progress_by_run", text="mine"),
+        call("tasks.finalize_by_run", status="failed"),
+    ):  # fmt: skip
+        run = mine.name
+        for name in ("a", "b"):
+            yield create(f"{name} {run}", run_id=run, task=name)
+        gone = call("tasks.delete", task_id=f"b {run}")
+        of_run = Action(mine.name, {"run_id": run, **mine.args})
+        yield Action("overtaken", {"first": within(gone), "then": within(of_run), "at": 2})
+
+
 SCRIPTS: Final = (
     batches, looks_in_batches, nested, unreadable_in_batches, refused_in_batches, elsewhere, overtaken_looks,
-    overtaken_calls,
+    overtaken_calls, overtaken_updates,
 )  # fmt: skip
