@@ -90,6 +90,15 @@ def invalidate_what_was_seen(self: Any, session_id: str, reason: str) -> runs.Se
     return changed
 
 
+def finish_what_was_seen(self: Any, run_id: str, status: str, **said: Any) -> runs.Run:
+    run = self.get(run_id)
+    ended = runs.finished(run, self.clock(), runs.checked_result(status), runs.checked_end(runs.RunEnd(**said)))
+    with self.database.transaction() as transaction:
+        if ended is not run:
+            self.write_end(transaction, ended, self.clock())
+    return ended
+
+
 def lock_again(self: Any, path: Path, worker_id: str, lock: Any = ledger.Workers._lock_new_file) -> None:
     path.unlink(missing_ok=True)
     lock(self, path, worker_id)
@@ -190,6 +199,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(ledger.Worker, "retire", ledger.Worker.release), circumstances.workers),
     "a session is looked at before its transaction": (
         put(RunHistory, "invalidate_session", invalidate_what_was_seen), together.overtaken_calls),
+    "a run is looked at before its end is written": (
+        put(RunHistory, "finish", finish_what_was_seen), together.overtaken_ends),
     "a run that can't be read is none": (
         put(RunHistory, "get", lambda self, run_id: next(
             iter(one for one in self.list() if one.id == run_id), None)), circumstances.spoiled_runs),

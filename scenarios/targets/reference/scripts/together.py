@@ -1,6 +1,7 @@
 """Scripts of batches and of two processes."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
@@ -277,7 +278,35 @@ def overtaken_updates() -> Iterator[Action]:
         yield Action("overtaken", {"first": within(gone), "then": within(of_run), "at": 2})
 
 
+def overtaken_ends() -> Iterator[Action]:
+    """Another process ends a run, or a message, or begins to send it, just before this one's call on the same."""
+
+    def overtaken(number: int, what: str, name: str, first: Action, mine: Action) -> Action:
+        both = (Action(one.name, {what: f"{name}{number}", **one.args}) for one in (first, mine))
+        return Action("overtaken", {**dict(zip(("first", "then"), map(within, both), strict=True)), "at": 1})
+
+    ends = call("history.finish", status="success", turns=3)
+    for number, (first, mine) in enumerate((
+        (ends, call("history.finish", status="failure")), (ends, call("history.finish", status="success")),
+        (ends, call("history.finish", status="success", turns=4)), (ends, call("history.open_session")),
+        (call("history.open_session", session_id="s"), call("history.finish", status="interrupted")),
+        (call("history.open_session", session_id="s2"), call("history.open_session", session_id="s2")),
+    )):  # fmt: skip
+        yield create(f"r{number}")
+        yield call("history.start", task_id=f"r{number}", worker_id="w", run_id=f"r{number}")
+        yield overtaken(number, "run_id", "r", first, mine)
+    calls = (
+        call("outbox.ack"), call("outbox.fail", error="e"), call("outbox.claim", worker_id="v"),
+        call("outbox.move_to_failed"), call("outbox.release", worker_id="w"),
+    )  # fmt: skip
+    for number, (first, mine) in enumerate(product(calls, calls)):
+        yield enqueue(f"m{number}")
+        if call("outbox.release", worker_id="w") in (first, mine):
+            yield call("outbox.claim", message_id=f"m{number}", worker_id="w")
+        yield overtaken(number, "message_id", "m", first, mine)
+
+
 SCRIPTS: Final = (
     batches, looks_in_batches, nested, unreadable_in_batches, refused_in_batches, elsewhere, overtaken_looks,
-    overtaken_calls, overtaken_updates,
+    overtaken_calls, overtaken_updates, overtaken_ends,
 )  # fmt: skip
