@@ -268,6 +268,10 @@ class Shim:
         """
         return self._virtual.chance(seed, now_ms)
 
+    def seeded(self, seed: int | str) -> contextlib.AbstractContextManager[None]:
+        """Let SQLite's random values (`random()`, `randomblob()`) depend on the seed inside this scope."""
+        return self._virtual.seeded(seed)
+
     def raise_kept(self, during: BaseException | None = None) -> None:
         """Raise the exceptions that callbacks kept; `during` is the exception that is being raised already.
 

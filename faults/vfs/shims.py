@@ -222,6 +222,10 @@ class Shims:
         """As `Shim.deterministic`; a library whose generator can't be seeded anew keeps its own randomness."""
         return self._on_each(lambda shim: shim.deterministic(seed, now_ms))
 
+    def seeded(self, seed: int | str) -> AbstractContextManager[None]:
+        """As `Shim.seeded`; a library whose generator can't be seeded anew keeps its own randomness."""
+        return self._on_each(lambda shim: shim.seeded(seed))
+
     @contextlib.contextmanager
     def _on_each(self, scope: _Scope) -> Iterator[None]:
         """Open a scope on each library, also on those that are imported later."""

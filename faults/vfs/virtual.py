@@ -32,7 +32,8 @@ class Virtual:
         self._lock = lock
         self._unless: list[Callable[[], bool]] = []
         self._forks = 0
-        self._generator = random.Random(0)  # noqa: S311 - reproducible is the point
+        # Of the scopes that are open, the newest last: on several threads they don't end in the order they began.
+        self._generators: list[random.Random] = []
         self._julian_ms = _JULIAN_EPOCH_MS
         self._uses: Counter[str] = Counter()
 
@@ -68,16 +69,27 @@ class Virtual:
 
         SQLite's own generator is seeded once per process, so it is reset on both edges.
         """
-        outer = self._generator, self._julian_ms
-        self._generator = random.Random(seed)  # noqa: S311 - reproducible is the point
-        self._julian_ms = now_ms + _JULIAN_EPOCH_MS
-        with self._replaced("xRandomness", "xCurrentTime", "xCurrentTimeInt64"):
-            self._library.reset_randomness()
-            try:
+        outer, self._julian_ms = self._julian_ms, now_ms + _JULIAN_EPOCH_MS
+        try:
+            with self._replaced("xCurrentTime", "xCurrentTimeInt64"), self.seeded(seed):
                 yield
-            finally:
-                self._generator, self._julian_ms = outer
+        finally:
+            self._julian_ms = outer
+
+    @contextlib.contextmanager
+    def seeded(self, seed: int | str) -> Iterator[None]:
+        """Let SQLite's random values depend on the seed inside this scope."""
+        generator = random.Random(seed)  # noqa: S311 - reproducible is the point
+        self._generators.append(generator)
+        try:
+            with self._replaced("xRandomness"):
                 self._library.reset_randomness()
+                try:
+                    yield
+                finally:
+                    self._library.reset_randomness()
+        finally:
+            self._generators.remove(generator)
 
     def detach(self) -> None:
         """Restore every slot, whatever scopes are open."""
@@ -111,7 +123,7 @@ class Virtual:
         return microseconds
 
     def _on_randomness(self, _vfs: int, size: int, out: int) -> int:
-        ctypes.memmove(out, self._generator.randbytes(size), size)
+        ctypes.memmove(out, self._generators[-1].randbytes(size), size)
         return size
 
     def _on_current_time(self, _vfs: int, out: int) -> int:

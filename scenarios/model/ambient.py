@@ -2,9 +2,10 @@
 
 Method. Inside `Ambient.during` time-machine stops Python's clock at the environment's time (``time.time``,
 ``datetime.now`` and their like, also where they were bound by name before), and a sleep that takes no real time moves
-it on. ``os.urandom``, and with it ``uuid.uuid4`` and ``secrets``, and the functions of the module ``random`` yield
-values that depend only on the call, its time, and how often the session has made it at that time. So the same call
-leads to the same state in every session, and a call that is made again draws other values.
+it on. ``os.urandom``, and with it ``uuid.uuid4`` and ``secrets``, the functions of the module ``random``, and SQLite's
+``random()`` and ``randomblob()`` yield values that depend only on the call, its time, and how often the session has
+made it at that time. So the same call leads to the same state in every session, and a call that is made again draws
+other values.
 
 Not covered: generators of a store's own (``random.Random()``, NumPy's), a name that was bound to ``os.urandom``, and a
 loop that waits for a time without sleeping, which never ends.
@@ -21,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tornpage import faults
 from tornpage.faults import clock_names
 from tornpage.scenarios.model.target import Environment
 
@@ -55,8 +57,9 @@ class Ambient:
         """Inside this scope, which makes `call`, the store takes its time and its random values from here."""
         now_ms = self._environment.now_ms
         self._made[call, now_ms] += 1
-        generator = random.Random(f"{call} at {now_ms} for the {self._made[call, now_ms]}th time")  # noqa: S311 - repeatable
-        with _stopped_at(now_ms), _drawn_from(generator):
+        seed = f"{call} at {now_ms} for the {self._made[call, now_ms]}th time"
+        generator = random.Random(seed)  # noqa: S311 - repeatable
+        with _stopped_at(now_ms), _drawn_from(generator), faults.shims().seeded(seed):
             yield
 
 

@@ -88,6 +88,8 @@ class KillPoints:
         self._add(self._warm, -1, counts)
         self._values = [self._warm_values(target, configuration, home) for _ in range(2)]
         self._again = partial(self._warm_values, target, configuration, home)
+        self._opened = partial(Trial, target, configuration, home)
+        self._home = home
         self.number = sum(len(points) for pool in (self._cold, self._warm) for points in pool.values())
 
     # -- counting ------------------------------------------------------------------------------------------
@@ -101,6 +103,15 @@ class KillPoints:
                 trial.at_step(start.step)
                 values[start.step] = trial.call(start.action, start.after).value
         return values
+
+    def _answer_again(self, start: Start) -> object:
+        """The call's answer in a session that has just been opened, without a kill."""
+        place(start.files, self._home)
+        with self._opened(start.before) as trial:
+            trial.at_step(start.step)
+            if start.action != OPEN:
+                trial.open()
+            return trial.call(start.action, start.after).value
 
     def _add(self, pool: dict[Kind, list[tuple[int, int]]], index: int, counts: dict[tuple[str, str], int]) -> None:
         for (kind, role), number in counts.items():
@@ -164,7 +175,7 @@ class KillPoints:
             wanted = agreed(*(values.get(call.step) for values in self._values))
             again: Callable[[], object] = lambda: self._again().get(call.step)  # noqa: E731 - two of a kind
         else:
-            wanted, again = start.wanted, lambda: start.wanted
+            wanted, again = start.wanted, lambda: self._answer_again(start)
         if is_wrong(value, wanted, again):
             message = f"{call.action} returned {in_words(value)}; in a process that is not killed, {in_words(wanted)}"
             raise Violation("wrong-answer", message)

@@ -99,6 +99,11 @@ def test_answers_that_differ_by_themselves_are_not_compared() -> None:
     assert is_wrong(3, 2, lambda: 2)
 
 
+def test_an_answer_drawn_from_two_is_repeated_until_it_varies() -> None:
+    alike_by_chance = iter([2, 2, 2, 2, 2, 2, 3])
+    assert not is_wrong(3, 2, lambda: next(alike_by_chance))
+
+
 @pytest.mark.parametrize(
     "target", [answering_stores.SwallowsTarget, answering_stores.CountsTarget, answering_stores.YieldsLessTarget]
 )

@@ -61,7 +61,7 @@ class Leases:
     def claim(self) -> str | None:
         token, now = secrets.token_hex(8) + str(random.random()), time.time()  # noqa: S311 - as stores do
         taken = self.db.execute(
-            "UPDATE jobs SET token = ?, until = ? WHERE name = "
+            "UPDATE jobs SET token = ? || hex(randomblob(4)), until = ? WHERE name = "
             "(SELECT name FROM jobs WHERE until < ? ORDER BY made LIMIT 1) RETURNING name",
             (token, now + 60, now),
         ).fetchall()

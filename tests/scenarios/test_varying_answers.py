@@ -10,14 +10,21 @@ from typing import Any
 
 import pytest
 
-from tornpage import Action, Configuration, Environment, SimpleTarget, View
+from tornpage import Action, Configuration, Environment, SimpleTarget, View, faults
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.interleave.serial import Serial, State
 from tornpage.scenarios.execution.kill.executor import play_killed
+from tornpage.scenarios.execution.kill.protocol import Timed
 from tornpage.scenarios.execution.kill.supervisor import Supervisor
+from tornpage.scenarios.model.judging.answers import NotCompared
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.varying import differ_in_time_only, differ_where_these_do
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.run.campaign import run
+from tornpage.scenarios.search.kill_points import KillPoint, KillPoints
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.search.sweep import Sweep
 
 NOW = time.time()
 DAY_S = 86_400
@@ -195,6 +202,16 @@ class TokensTarget(StampsTarget):
         super().__init__(Stamps, "token")
 
 
+class Picks(Stamps):
+    """`get` picks one of two at random, and happens to pick the same one a few times."""
+
+    picked = 0
+
+    def get(self, name: str) -> Any:
+        Picks.picked += 1
+        return "b" if Picks.picked > 4 else "a"
+
+
 class StatsTarget(StampsTarget):
     calls = (PUT, Action("stats"), OTHER)
 
@@ -251,3 +268,26 @@ def test_a_killed_process_may_have_made_other_values_than_one_that_is_not(home: 
         violation, counts = play_killed(played, target, home / "play", supervisor)
     assert violation is None
     assert counts["kills"] == 2
+
+
+def test_what_is_picked_at_random_may_be_the_same_in_two_serial_orders(home: Path, shim: object) -> None:
+    target, state = StampsTarget(Picks, "token"), State({}, {}, 1)
+    serial = Serial(target, target.configurations[0], home, state)
+    Picks.picked = 0
+    assert serial.run(GET).said.value == "a"
+    assert isinstance(serial.confirmed().run(GET).said.value, NotCompared)
+    Picks.picked = 0
+    assert serial.confirmed().run(PUT, OTHER).said.kind == "done"
+
+
+def test_what_is_picked_at_random_may_be_another_one_before_a_kill(home: Path, shim: object) -> None:
+    target = StampsTarget(Picks, "token")
+    Picks.picked = -100
+    starts = list(Sweep(target, Recorder(), home / "plain").starts(target.configurations[0]))
+    points = KillPoints(target, starts, target.configurations[0], home / "warm")
+    (start,) = (one for one in starts if one.action == GET)
+    point = KillPoint.of(faults.FaultPlan.parse("write:journal@1=KILL").faults[0], start, is_warm=False)
+    with pytest.raises(Violation, match="wrong-answer"):
+        points.judge_answer(point, Timed(start.step, GET), "b")
+    Picks.picked = 0
+    points.judge_answer(point, Timed(start.step, GET), "b")

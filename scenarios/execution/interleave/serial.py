@@ -31,6 +31,8 @@ from tornpage.scenarios.model.target import Action, Configuration, Target, Targe
 
 _Any = TypeVar("_Any")
 _SIMPLE: Final = (bool, int, float)
+# An answer that is drawn at random from two often is the same in two runs.
+_OTHERS: Final = 8
 PENDING: Final = Said("pending")
 """The answer of a call that has not ended."""
 
@@ -161,20 +163,25 @@ class Serial:
 
 
 class _Confirmed(Serial):
-    """The runs of `first`, with the answers on which a second run agrees."""
+    """The runs of `first`, with the answers on which all other runs agree."""
 
     def __init__(self, first: Serial) -> None:
         super().__init__(first.target, first.configuration, first.home, first.state)
         self._first = first
-        # With files of its own: a call may read what the one before it has drawn.
-        self._second = Serial(first.target, first.configuration, first.home, first.state)
+        # With files of their own: a call may read what the one before it has drawn.
+        self._others = [Serial(first.target, first.configuration, first.home, first.state) for _ in range(_OTHERS)]
 
     def run(self, *actions: Action) -> Run:
-        """The first run of these calls, with an answer that is compared only if the second run's is alike."""
+        """The first run of these calls, with an answer that is compared only if those of the other runs are alike."""
         key = tuple(map(_key, actions))
         if key not in self._known:
-            one, other = self._first.run(*actions), self._second.run(*actions)
-            said = msgspec.structs.replace(one.said, value=agreed(one.said.value, other.said.value))
+            one = self._first.run(*actions)
+            value = one.said.value
+            for other in self._others:
+                value = agreed(value, other.run(*actions).said.value)
+                if isinstance(value, NotCompared):
+                    break
+            said = msgspec.structs.replace(one.said, value=value)
             self._known[key] = msgspec.structs.replace(one, said=said)
         return self._known[key]
 

@@ -29,6 +29,8 @@ class NotCompared(msgspec.Struct, frozen=True):
 
 NOT_COMPARED: Final = NotCompared()
 
+# How often a call is repeated before its answer is called wrong.
+REPETITIONS: Final = 16
 _LONGEST_TEXT: Final = 80
 # What the field is called by which an object says that a call has worked.
 _SUCCESS: Final = ("ok", "success", "succeeded", "successful", "is_ok", "is_success")
@@ -121,9 +123,10 @@ def is_wrong(answered: Any, wanted: Any, again: Callable[[], Any]) -> bool:
     """Whether an answer differs from the answer without a fault; `again` repeats the call without one.
 
     Times of the present are not compared. An answer that varies from call to call, such as a random value, is not
-    wrong: before the check fails, the call is repeated twice.
+    wrong: before the check fails, the call is repeated. Of two rows drawn at random each comes half of the time, so a
+    few repetitions often agree by chance.
     """
-    return not is_alike(answered, wanted) and all(is_alike(again(), wanted) for _ in range(2))
+    return not is_alike(answered, wanted) and all(is_alike(again(), wanted) for _ in range(REPETITIONS))
 
 
 def is_alike(answered: Any, wanted: Any) -> bool:
