@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from msgspec.structs import replace
-from put_into_the_ledger import Patch, after, is_seen, put
+from put_into_the_ledger import Patch, after, is_seen, put, several
 
 from tornpage.ledger.command import program
 from tornpage.ledger.disk import rows
@@ -63,6 +64,19 @@ def know_by_any_key(self: Any, transaction: Any, file: Any, insert: Any = Outbox
     key = file.message.idempotency_key
     is_there = key is not None and transaction.select(MESSAGES, "idempotency_key = ?", (key,))
     return "already_there" if is_there else insert(self, transaction, file)
+
+
+class _NeverError(Exception):
+    """What nothing raises."""
+
+
+def send_or_fail(self: Any, *args: Any, send: Any = passes.RecoveringQueue._send_one) -> Any:
+    with mock.patch.object(passes, "NotFound", _NeverError):
+        return send(self, *args)
+
+
+def is_old_and_free(self: Any, one: Any, *ages: Any, is_old: Any = passes.RecoveringQueue._is_too_old) -> bool:
+    return bool(is_old(self, one, *ages) and self._is_free(self.get(one.id)))
 
 
 def find_readable(self: Any, *args: Any, find: Any = queue.MessageQueue._find_by_key) -> Any:
@@ -223,6 +237,11 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "JSON may be as deep as the stack": (put(rows, "refuse_deep", lambda *_: None), hands.deep_values),
     "attempts are counted beyond what can be stored": (
         put(outbox_rules, "_one_more", lambda attempts: attempts + 1), hands.far_times),
+    "a message that is removed meanwhile ends the pass": (
+        put(passes.RecoveringQueue, "_send_one", send_or_fail), drivers.two_threads),
+    "a pass looks whether a message is being sent before it lets it expire": (
+        several(put(passes.RecoveringQueue, "_is_too_old", is_old_and_free),
+                put(passes.RecoveringQueue, "_why_not_expire", lambda *_: None)), together.overtaken_passes),
     "a dead sender's lease is released by anyone": (put(Outbox, "release", release_what_is_free), hands.dead_senders),
 }  # fmt: skip
 

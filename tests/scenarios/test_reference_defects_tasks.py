@@ -16,6 +16,7 @@ from tornpage.ledger import (
     NotifyPolicy,
     Status,
     TerminalOutcome,
+    UsageError,
     registry,
     rules,
 )
@@ -126,6 +127,12 @@ def keep_the_state_that_was_seen(
     known = self.get_delivery(task_id)
     seen = {} if known is None else {"requester_origin": known.requester_origin}
     return change(self, task_id, **{**seen, **given})
+
+
+def create_unless_known(self: Any, *given: Any, create: Any = TaskRegistry.create, **fields: Any) -> Any:
+    if self.get(self._new_id()) is not None:
+        raise UsageError("the new id is taken")
+    return create(self, *given, **fields)
 
 
 def change_one_by_one(self: Any, run_id: str, _session_key: str | None, rule: Any) -> list[Any]:
@@ -239,6 +246,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
             task, delivery_status=status, last_event_at=now)), tasks.times),
     "a delivery state is read before its transaction": (
         put(TaskRegistry, "set_delivery_state", keep_the_state_that_was_seen), together.overtaken_updates),
+    "a new id is looked for before its transaction": (
+        several(put(registry, "_refuse_taken", lambda *_: None), put(TaskRegistry, "create", create_unless_known)),
+        together.overtaken_updates),
     "the tasks of a run are changed one by one": (
         put(TaskRegistry, "_update_run", change_one_by_one), together.overtaken_updates),
     "a batch looks for others' changes before it has the lock": (

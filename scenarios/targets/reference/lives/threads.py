@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from tornpage.ledger import Ledger, Runtime
+from msgspec.structs import asdict
+
+from tornpage.ledger import Ledger, LedgerError, Runtime
 from tornpage.ledger.disk.connections import Settings
 from tornpage.ledger.disk.database import Database
 from tornpage.scenarios.targets.reference.lives.openings import place
@@ -165,7 +167,7 @@ def beside(home: Path, clock: Callable[[], int]) -> list[str]:
     with place(home) as directory:
         there = _Place(directory, clock)
         with contextlib.closing(there.ledger):
-            return [*_beside_batches(there), *_beside_foreign_code(there)]
+            return [*_beside_batches(there), *_beside_foreign_code(there), *_beside_removals(there)]
 
 
 def _beside_batches(there: _Place) -> Iterator[str]:
@@ -217,3 +219,27 @@ def _beside_foreign_code(there: _Place) -> Iterator[str]:
         there.foreign = lambda name=name: look(name)  # type: ignore[misc]
         make()
     yield from waited
+
+
+def _beside_removals(there: _Place) -> Iterator[str]:
+    """While a pass delivers one message, all are acknowledged and pruned: the pass ends as if they had never been."""
+    outbox = there.ledger.outbox
+    names = ["own", "next"]
+    sent: list[str] = []
+
+    def remove(envelope: Any) -> None:
+        sent.append(envelope.id)
+        for name in names:
+            outbox.ack(name)
+        there.late_ms += 2
+        outbox.prune(1)
+
+    for name in names:
+        outbox.enqueue(message_id=name, channel="mail", target="you", payload={})
+    try:
+        done = outbox.recover(remove)
+    except LedgerError as error:
+        yield f"a message that is removed while a pass delivers ends the pass: {error!r}"
+        return
+    if sent != ["own"] or any(asdict(done).values()) or outbox.list():
+        yield f"two messages were removed while a pass delivered the first: {sent} were sent, and it says {done}"

@@ -146,7 +146,10 @@ def _check_failure(name: str, old: Row, new: Row, call: Made) -> None:
 def _check_pass(name: str, old: Row, new: Row, call: Made) -> None:
     """A pass sends each message that is due, whatever happens to those before it."""
     cutoff = call.args.get("cutoff")
-    if old["status"] not in _PENDING or _is_being_sent(old) or not (cutoff is None or old["queued_at"] < cutoff):
+    if old["status"] not in _PENDING or not (cutoff is None or old["queued_at"] < cutoff):
+        return
+    # Also one that another process has begun to send since the pass has begun: a pass leaves no lease of its own.
+    if _is_being_sent(old) or _is_being_sent(new):
         return
     if call.now_ms - old["queued_at"] > call.args.get("max_age_ms", _OLDEST_MS):
         if new["status"] != "expired":

@@ -264,6 +264,11 @@ def overtaken_updates() -> Iterator[Action]:
             yield create(name, runtime="acp", task=name)
             first, then = (Action(one.name, {"task_id": name, **one.args}) for one in (other, mine))
             yield Action("overtaken", {"first": within(first), "then": within(then), "at": 1})
+    for both in (
+        (create("same"), create("same", task="mine")),
+        (enqueue("same", idempotency_key=None), enqueue("same", idempotency_key=None, target="me")),
+    ):
+        yield Action("overtaken", {**dict(zip(("first", "then"), map(within, both), strict=True)), "at": 1})
     looks = call("tasks.list"), call("tasks.list_for_owner", owner_key="main"), call("tasks.get", task_id="new")
     yield Action("overtaken", {"first": within(create("new")), "then": within(batch(*looks)), "at": 1})
     for mine in (
@@ -306,7 +311,27 @@ def overtaken_ends() -> Iterator[Action]:
         yield overtaken(number, "message_id", "m", first, mine)
 
 
+def overtaken_passes() -> Iterator[Action]:
+    """Another process changes a message that a pass has listed as due, before the pass leases it."""
+    calls = (
+        call("outbox.ack"), call("outbox.fail", error="e"), call("outbox.claim", worker_id="w"),
+        call("outbox.move_to_failed"), call("outbox.fail", error="chat not found"),
+    )  # fmt: skip
+    for number, (first, (name, at)) in enumerate(product(calls, (("a", 1), ("b", 3)))):
+        for one in ("a", "b"):
+            yield enqueue(f"{one}{number}")
+        meanwhile = Action(first.name, {"message_id": f"{name}{number}", **first.args})
+        mine = call("outbox.recover", cutoff=None)
+        yield Action("overtaken", {"first": within(meanwhile), "then": within(mine), "at": at})
+        yield call("outbox.move_to_failed", message_id=f"{name}{number}")
+    # It is too old, and another process begins to send it before this one's pass lets it expire.
+    yield enqueue("old")
+    begins, mine = call("outbox.claim", message_id="old", worker_id="w"), call("outbox.recover", cutoff=None)
+    yield Action("overtaken", {"first": within(begins), "then": within(mine), "at": 1, "later_ms": DAY_MS})
+
+
 SCRIPTS: Final = (
     batches, looks_in_batches, nested, unreadable_in_batches, refused_in_batches, elsewhere, overtaken_looks,
     overtaken_calls, overtaken_updates, overtaken_ends,
+    overtaken_passes,
 )  # fmt: skip
