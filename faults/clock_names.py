@@ -56,7 +56,11 @@ def follow() -> None:
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in _LEFT_ALONE or _is_standard(getattr(module, "__file__", None)):
             continue
-        for bound, value in list(getattr(module, "__dict__", {}).items()):
+        names = getattr(module, "__dict__", {})
+        # Few have one.
+        if _originals.keys().isdisjoint(map(id, [*names.values()])):
+            continue
+        for bound, value in list(names.items()):
             if (late := _originals.get(id(value))) is not None:
                 setattr(module, bound, late)
 

@@ -207,6 +207,11 @@ class Shim:
                     self._refresh()
 
     @property
+    def is_watched(self) -> bool:
+        """Whether an injector is asked."""
+        return bool(self._watchers)
+
+    @property
     def is_recording(self) -> bool:
         """Whether a tape records changes."""
         return bool(self._tapes)

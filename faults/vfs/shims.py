@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -204,6 +204,9 @@ class Shims:
 
     def sparing(self, *, tapes: bool = False) -> AbstractContextManager[None]:
         """As `Shim.sparing`."""
+        # Nearly always nothing is in force: this is entered several times at each point.
+        if self._members and not any(one.is_watched or (tapes and one.is_recording) for one in self._members):
+            return nullcontext()
         return self._on_each(lambda shim: shim.sparing(tapes=tapes))
 
     def recording(self, tape: Tape) -> AbstractContextManager[None]:

@@ -10,9 +10,6 @@ Not covered: threads of a store that use the path in the meantime, ``getpid`` an
 ``/proc`` says of a process.
 """
 
-# Paths are handled as text: this happens at every fault point.
-# ruff: noqa: PTH104
-
 import contextlib
 import errno
 import os
@@ -22,12 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornpage import faults
+from tornpage.faults.files.in_place import never_replaced
 
 # Above the largest pid on Linux, so no process has one of them.
 _FIRST_NUMBER: Final = 2**22
 _WHO_LOOKS: Final = 1_000_000
 
 _getpid = os.getpid
+# A tape would look for the full path of each of these names, several times in each step, to find them outside of it.
+_rename = never_replaced(os.rename)
 _os: Any = os
 
 
@@ -36,15 +36,15 @@ def in_the_place_of(original: Path, copy: Path) -> Iterator[None]:
     """Inside this scope the directory `copy` has the path of `original`; armed faults and recordings ignore it."""
     away = f"{original}.away"
     with faults.unseen():
-        os.rename(original, away)
+        _rename(original, away)
         try:
-            os.rename(copy, original)
+            _rename(copy, original)
             try:
                 yield
             finally:
-                os.rename(original, copy)
+                _rename(original, copy)
         finally:
-            os.rename(away, original)
+            _rename(away, original)
 
 
 def another_process() -> AbstractContextManager[None]:
