@@ -46,7 +46,7 @@ from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.both_stopped import BothStopped
 from tornpage.scenarios.search.forecast import Forecast
-from tornpage.scenarios.search.pairs import Pairs
+from tornpage.scenarios.search.pairs import Pairs, differs_after
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 # The prefix of a note on why two callers were not tried.
@@ -62,6 +62,8 @@ _BOTH_STOPPED: Final = 2
 _NOT_ENDED: Final = Ended(0, None)
 # The prefixes of counts: the calls that two callers have made, and those that the store refused where they came up.
 _MADE, _REFUSED = "made: ", "refused: "
+# At one state, the number of calls that are tried with one argument of another call.
+_MOST_VARIED: Final = 8
 # So often may calls of one name wait for another caller (the first as long as --call-timeout) before all are left out.
 _MOST_HANGS: Final = 20
 # After the workload, the most of its calls that are made once more.
@@ -212,7 +214,9 @@ class Interleavings(Search):
         self, pairs: Pairs, serial: Serial, calls: list[Action], callers: Callers
     ) -> Generator[Interleave, None, None]:
         """The schedules at one state, those of the promising pairs first."""
-        for first, second in pairs.of(serial, calls, made_in_order=self._budget is not None, reads=callers == "shared"):
+        varied = self._in_two_arguments(serial, calls)
+        limited, reads = self._budget is not None, callers == "shared"
+        for first, second in pairs.of(serial, calls, varied, made_in_order=limited, reads=reads):
             if self._waits_in_order(serial, first, second):
                 continue
             self.counts["pairs"] += 1
@@ -221,6 +225,23 @@ class Interleavings(Search):
         for action, beat in self._with_the_beat(serial, calls):
             self.counts["pairs"] += 1
             yield from self._schedules(action, beat, callers)
+
+    def _in_two_arguments(self, serial: Serial, calls: list[Action]) -> list[tuple[Action, Action]]:
+        """A call and the same call with one argument of another one: both may want the last item, each under its name.
+
+        Only where the one has an effect on the other, one after the other.
+        """
+        made: list[tuple[Action, Action]] = []
+        for action, other in product(calls, self.target.workload()):
+            if action.name != other.name or len(made) >= _MOST_VARIED:
+                continue
+            names = [name for name, value in action.args.items() if name in other.args and other.args[name] != value]
+            for name in names if len(names) > 1 else ():
+                varied = Action(action.name, {**action.args, name: other.args[name]})
+                is_new = varied not in calls and (action, varied) not in made and _is_json(varied.args)
+                if is_new and self._is_done(serial, varied):
+                    made.append((action, varied))
+        return [pair for pair in made if differs_after(serial, *reversed(pair))]
 
     def _with_the_beat(self, serial: Serial, calls: list[Action]) -> Iterator[tuple[Action, Action]]:
         """The same call with another key, where the heartbeat is one: some rules hold between two things.
@@ -261,9 +282,11 @@ class Interleavings(Search):
             for state in self._states(part):
                 serial = Serial(self.target, part.configuration, home, state)
                 calls = self._calls_worth_making(serial)
-                pairs, points = Pairs(self.generator).of(serial, calls, reads=callers == "shared"), {}
+                varied = self._in_two_arguments(serial, calls)
+                pairs, points = Pairs(self.generator).of(serial, calls, varied, reads=callers == "shared"), {}
                 beside = list(self._with_the_beat(serial, calls))
                 pairs += beside
+                beside += varied
                 # Real time: a search runs in virtual time.
                 began = real_monotonic()
                 for one, other in (*((call, call) for call in calls), *beside) if pairs else ():

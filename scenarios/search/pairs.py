@@ -6,9 +6,10 @@ that change the same rows or are the same call. Where only some can be tried, a 
 the other: what counts is whether the first call, which is the one that is stopped, has another effect or answer after
 the second, or the second, which changes nothing, has another answer after the first: it may see half of what the first
 does. Pairs without any effect on each other come last. Two calls of one method whose arguments change places come
-first: one moves `a` below `b`, the other `b` below `a`. A call that returns nothing and leaves the file as it is may
-have its effect in memory, as one that fills a cache: it counts as having one on each call with which it shares an
-argument. Of the same two names one pair follows the other, those tried at earlier states included.
+first: one moves `a` below `b`, the other `b` below `a`; so do two that take the last of a thing under two names, which
+the workload itself may not make. A call that returns nothing and leaves the file as it is may have its effect in
+memory, as one that fills a cache: it counts as having one on each call with which it shares an argument. Of the same
+two names one pair follows the other, those tried at earlier states included.
 """
 
 from collections import Counter
@@ -60,14 +61,20 @@ class Pairs:
         self._tried[first.name, second.name] += 1
 
     def of(
-        self, serial: Serial, calls: list[Action], *, made_in_order: bool = False, reads: bool = False
+        self,
+        serial: Serial,
+        calls: list[Action],
+        varied: list[tuple[Action, Action]],
+        *,
+        made_in_order: bool = False,
+        reads: bool = False,
     ) -> list[tuple[Action, Action]]:
         """All pairs worth trying at a state; with `made_in_order` by their effects on each other.
 
-        `reads`: also, after all others, two calls that change nothing.
+        `varied`: pairs beside those of the calls, of which the second call has an effect on the first. `reads`: also,
+        after all others, two calls that change nothing.
         """
-        before = serial.state.view
-        changed = {str(one): {row.key for row in differences(before, serial.run(one).view)} for one in calls}
+        changed = {str(one): _changed_by(serial, one) for one in calls}
         ranked: list[_Pair] = []
         last: list[_Pair] = []
         for first, second in product(calls, repeat=2):
@@ -84,15 +91,19 @@ class Pairs:
                 is_felt = (
                     _meet_in_memory(serial, one.first, one.second)
                     or _meet_in_a_file(serial, one.first, one.second)
-                    or _differs_after(serial, one.second, one.first)
+                    or differs_after(serial, one.second, one.first)
                 )
                 only_reads = not changed[str(one.second)]
                 if is_felt:
                     one.group = 0
-                elif _differs_after(serial, one.first, one.second):
+                elif differs_after(serial, one.first, one.second):
                     one.group = 0 if only_reads else 1
                 else:
                     one.group = 2
+        for first, second in varied:
+            # Each writes a row of its own, and yet one has an effect on the other: there is not enough for both.
+            is_early = changed[str(first)] != _changed_by(serial, second)
+            ranked.append(_Pair(self._generator.random() - is_early, first, second, 0 if is_early else 1))
         ordered = self._new_ones_first(ranked) + self._new_ones_first(last)
         return [(one.first, one.second) for one in ordered]
 
@@ -104,6 +115,11 @@ class Pairs:
             ranks.append((one.group, one.place + _AGAIN * seen[one.kind], one))
             seen[one.kind] += 1
         return [one for *_, one in sorted(ranks, key=lambda ranked: ranked[:2])]
+
+
+def _changed_by(serial: Serial, call: Action) -> set[str]:
+    """The keys of the rows that a call, made alone, changes."""
+    return {row.key for row in differences(serial.state.view, serial.run(call).view)}
 
 
 def _mirror_each_other(first: Action, second: Action) -> bool:
@@ -128,7 +144,8 @@ def _meet_in_a_file(serial: Serial, first: Action, second: Action) -> bool:
     return first != second and bool(serial.plain_files_changed(first) & serial.plain_files_changed(second))
 
 
-def _differs_after(serial: Serial, earlier: Action, later: Action) -> bool:
+def differs_after(serial: Serial, earlier: Action, later: Action) -> bool:
+    """Whether a call has another effect or answer after an earlier one than alone."""
     try:
         after, alone = serial.run(earlier, later), serial.run(later)
     except (Violation, HangsError):

@@ -66,6 +66,16 @@ class Bookings:
             raise ValueError(f"{room} is full")
         self.db.execute("INSERT INTO booking VALUES (?, ?, 0)", (ref, room))
 
+    def party(self, ref: str, size: int) -> None:
+        """A party: three people find room."""
+        with self.transaction():
+            self.comes(ref, size)
+
+    def comes(self, ref: str, size: int) -> None:
+        if self.db.execute("SELECT ? + total(seat) FROM booking", (size,)).fetchone()[0] > 3:
+            raise ValueError("there is not enough room")
+        self.db.execute("INSERT INTO booking VALUES (?, 'one', ?)", (ref, size))
+
     def close(self) -> None:
         self.db.close()
 
@@ -84,6 +94,9 @@ class LooksFirst(Bookings):
 
     def sit(self, ref: str, room: str) -> None:
         self.sits(ref, room)
+
+    def party(self, ref: str, size: int) -> None:
+        self.comes(ref, size)
 
 
 class OpensOnce(Bookings):
@@ -141,6 +154,14 @@ def test_a_limit_that_the_workload_keeps_is_met_by_an_argument_of_the_heartbeat(
     (found,) = sitting(LooksFirst).findings
     assert "sit(ref='heartbeat', room='one')" in found.finding.message
     assert sitting(Bookings).findings == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_calls_that_the_workload_makes_with_other_amounts_want_the_last_of_a_thing(seed: int) -> None:
+    calls = Action("party", {"ref": "a", "size": 2}), Action("party", {"ref": "b", "size": 1})
+    (found,) = interleave(LooksFirst, *calls, seed=seed).findings
+    assert "party(ref='b', size=2) got acknowledged" in found.finding.message
+    assert interleave(Bookings, *calls, seed=seed).findings == []
 
 
 def test_calls_that_no_two_callers_made_are_named() -> None:
