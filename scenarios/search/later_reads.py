@@ -2,8 +2,7 @@
 
 Method. The rows of a database, and a view made of them, say nothing of a file beside it: a half-written one that the
 next call takes for whole leaves every row as it should be. So after such a fault these steps follow, on the store that
-met it, and before, to compare, on one that did not. The *reading calls* of the workload are those that change nothing
-and return something.
+met it, and before, to compare, on one that did not (`reading_calls`).
 
 - At once each reading call is made; one that a reader could make before the fault may not fail. Of a call that was
   acknowledged, or failed and left the state before, each must return what it returns in that state.
@@ -16,7 +15,7 @@ or as after it, and a workload without reading calls.
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -27,10 +26,8 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Restart, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
+from tornpage.scenarios.search.reading_calls import reading_calls
 from tornpage.scenarios.search.workload import Start
-
-# Of a long workload so many distinct reading calls are made.
-_MOST_READS: Final = 12
 
 
 class _Expected(msgspec.Struct, frozen=True):
@@ -67,7 +64,7 @@ class LaterReads:
         if start is self._start:
             return
         if configuration not in self._reads:
-            self._reads[configuration] = self._reading_calls(configuration, home)
+            self._reads[configuration] = reading_calls(self._target, configuration, home)
         self._start = start
         kinds = (True,) if start.action in (OPEN, CLOSE) else (True, False)
         self._courses = {is_done: self._without_fault(configuration, start, home, is_done=is_done) for is_done in kinds}
@@ -107,24 +104,6 @@ class LaterReads:
             if trial.oracle.settled != expected.view:
                 # A new row has a higher number than without the call that failed.
                 return
-
-    def _reading_calls(self, configuration: Configuration, home: Path) -> tuple[Action, ...]:
-        """The workload's calls that return something, and that change nothing, like all others of their name."""
-        place({}, home)
-        reads: list[Action] = []
-        changing: set[str] = set()
-        with Trial(self._target, configuration, home, {}) as dry:
-            dry.at_step(0)
-            dry.open()
-            for step, action in enumerate(self._target.workload(), start=1):
-                before = dry.live_view()
-                dry.at_step(step)
-                answer = dry.call(action, before)
-                if dry.live_view() != before:
-                    changing.add(action.name)
-                elif action not in reads and answer.kind == "done" and answer.value not in (None, NOT_COMPARED):
-                    reads.append(action)
-        return tuple(one for one in reads if one.name not in changing)[:_MOST_READS]
 
     def _without_fault(self, configuration: Configuration, start: Start, home: Path, *, is_done: bool) -> _Course:
         """What follows, twice: an answer that differs is not compared. Nothing, if that fails."""

@@ -31,6 +31,7 @@ from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.scripts import KIND as SCRIPTS
 from tornpage.scenarios.search.scripts import parts_of_scripts, play_script
+from tornpage.scenarios.search.warm_reads import WarmReads
 from tornpage.scenarios.search.workload import Start
 
 # Operations that a plan names together with their opposite, or with their milder form.
@@ -79,6 +80,9 @@ class Sweep(PointSearch):
         # The last point whose sticky fault would have met nothing more than the single one; and its result.
         self._same_for_good: tuple[Point, Met] | None = None
         self._later_reads = LaterReads(target)
+        self._warm_reads = WarmReads(target, directory / "warm")
+        # Whether the current point is tried in a warm session, and whether that is where it failed a check.
+        self._is_due = self._is_warm = False
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -150,15 +154,22 @@ class Sweep(PointSearch):
         return isinstance(point.step, Arm) and point.step.depth == "statement"
 
     def play(self, configuration: Configuration, point: Point) -> Any:
-        """Try one point; one of a plain file with what may follow it."""
+        """Try one point; one of a plain file with what may follow it, another one perhaps in a warm session, too."""
+        self._is_due = self._is_warm = False
         if _is_of_a_file(point):
             self._later_reads.prepare(configuration, point.start, self.home)
-        return super().play(configuration, point)
+        condition = super().play(configuration, point)
+        if self._is_due:
+            self._is_warm = True
+            self._warm_reads.judge(super().scenario(configuration, point), point.start, self.home)
+        return condition
 
     def judge_reads(self, trial: Trial, point: Point, answer: Answer) -> None:
         """After a fault of a plain file: what the store returns at once."""
         if _is_of_a_file(point):
             self._later_reads.read(trial, point.start, answer)
+        else:
+            self._is_due = self._warm_reads.is_due(point.start, point.series, answer, trial.oracle.settled)
 
     def judge_later(self, trial: Trial, point: Point, answer: Answer) -> None:
         """After a fault of a plain file: what later calls return."""
@@ -166,8 +177,10 @@ class Sweep(PointSearch):
             self._later_reads.follow(trial, point.start, answer)
 
     def scenario(self, configuration: Configuration, point: Point) -> Scenario:
-        """One point as a scenario, with the steps that followed it."""
+        """One point as a scenario, with the steps that came before in a warm session, or that followed it."""
         scenario = super().scenario(configuration, point)
+        if self._is_warm:
+            return self._warm_reads.scenario(scenario)
         later = self._later_reads.made if _is_of_a_file(point) else ()
         return msgspec.structs.replace(scenario, steps=(*scenario.steps, *later))
 

@@ -1,0 +1,125 @@
+"""A cache that the view does not show: what the store returns to a read, after a failed call, if it was asked before.
+
+Method. Points start in a cold session, in which nothing has been read. So after some points whose call raised, the same
+fault is tried once more in a warm one: each reading call of the workload is made, then the call under the fault, then
+each reading call again. As the file shows, the call has happened or it has not; the reading calls must return what they
+return in that state without a fault. A difference counts only if the executor finds it, too, in the point's scenario:
+it knows answers that tell of the session only.
+
+Not covered: a fault that the warm session does not meet, since it has read its pages before; calls that were
+acknowledged under a fault (``fuzz`` makes them); and a workload without reading calls.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.injection import OPENERS
+from tornpage.scenarios.execution.snapshots import place
+from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.model.judging.answers import agreed, is_alike
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.scenario import Arm, Call, Scenario
+from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.search.reading_calls import reading_calls
+from tornpage.scenarios.search.workload import Start
+
+# So many kinds of faults are tried once more in a call, for each outcome that it can have.
+_MOST: Final = 2
+
+
+class WarmReads:
+    """The warm sessions of one target; `directory` is one of its own."""
+
+    def __init__(self, target: Target, directory: Path) -> None:
+        self._target, self._directory = target, directory
+        self._reads: dict[Configuration, tuple[Action, ...]] = {}
+        self._start: Start | None = None
+        # By whether the call has happened: the kinds of faults tried.
+        self._tried: dict[bool, set[Any]] = {}
+        self._after: dict[str, Any] | None = None
+
+    def is_due(self, start: Start, kind: Any, answer: Answer, settled: View) -> bool:
+        """Whether to try a fault once more under which the call of `start` has left the state `settled`."""
+        if start is not self._start:
+            self._start, self._tried, self._after = start, {True: set(), False: set()}, None
+        is_known = start.before != start.after and settled in (start.before, start.after)
+        if answer.kind != "raised" or start.action in (OPEN, CLOSE) or not is_known:
+            return False
+        tried = self._tried[settled == start.after]
+        if kind in tried or len(tried) >= _MOST:
+            return False
+        tried.add(kind)
+        return True
+
+    def scenario(self, point: Scenario) -> Scenario:
+        """The scenario of a point, in a warm session."""
+        *before, condition, last, clear = point.steps
+        at = last.at if isinstance(last, Call) else None
+        reads = [Call(one, at) for one in self._reads[point.configuration]]
+        return msgspec.structs.replace(point, steps=(*before, *reads, condition, last, *reads, clear))
+
+    def judge(self, point: Scenario, start: Start, home: Path) -> None:
+        """Try the fault of a point in a warm session; raises `Violation`."""
+        configuration = point.configuration
+        if configuration not in self._reads:
+            self._reads[configuration] = reading_calls(self._target, configuration, home)
+        if not self._reads[configuration]:
+            return
+        fault = next(step for step in point.steps if isinstance(step, Arm))
+        if self._is_as_in_one_state(configuration, start, fault, home):
+            return
+        violation, _ = play(self.scenario(point), self._target, self._directory)
+        if violation is not None:
+            raise violation
+
+    def _is_as_in_one_state(self, configuration: Configuration, start: Start, fault: Arm, home: Path) -> bool:
+        """Whether all reading calls return, after the fault, what they return in the state that the file shows."""
+        with self._opened(configuration, start, home) as trial:
+            if fault.depth == "statement":
+                trial.watch_statements()
+            trial.open()
+            before = dict(self._answers(trial, configuration))
+            with OPENERS[type(fault)](trial, fault):
+                answer = trial.call(start.action, start.after, start.stages)
+            try:
+                trial.look(integrity=False)
+            except Violation:
+                return False
+            settled = trial.oracle.settled
+            if answer.kind != "raised" or settled not in (start.before, start.after):
+                return True
+            now = dict(self._answers(trial, configuration))
+        wanted = before if settled == start.before else self._answers_after(configuration, start, home)
+        return all(is_alike(now.get(key), value) for key, value in wanted.items())
+
+    def _answers_after(self, configuration: Configuration, start: Start, home: Path) -> dict[str, Any]:
+        """The answers of a warm session after the call without a fault; of two, where they agree."""
+        if self._after is None:
+            runs = []
+            for _ in range(2):
+                with self._opened(configuration, start, home) as trial:
+                    trial.open()
+                    list(self._answers(trial, configuration))
+                    trial.call(start.action, start.after, start.stages)
+                    runs.append(dict(self._answers(trial, configuration)))
+            one, other = runs
+            self._after = {key: agreed(value, other[key]) for key, value in one.items() if key in other}
+        return self._after
+
+    def _answers(self, trial: Trial, configuration: Configuration) -> Iterator[tuple[str, Any]]:
+        """The answers of the reading calls that are acknowledged."""
+        for one in self._reads[configuration]:
+            answer = trial.ask(one)
+            if answer.kind == "done":
+                yield str(one), answer.value
+
+    def _opened(self, configuration: Configuration, start: Start, home: Path) -> Trial:
+        place(start.files, home)
+        trial = Trial(self._target, configuration, home, start.before)
+        trial.at_step(start.step)
+        return trial

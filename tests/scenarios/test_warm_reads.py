@@ -1,0 +1,104 @@
+"""After a failed call a read returns what it returns in the state on disk, also if it was made before."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage import Action, Configuration, Environment, SimpleTarget
+from tornpage.scenarios.search.recorder import Recorder
+
+Search = Callable[..., Recorder]
+
+
+class Names:
+    """A set of names, which `listed` reads once; `add` forgets the list, whatever happens."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.cache: list[str] | None = None
+        self.failures = 0
+        try:
+            self.db.execute("CREATE TABLE IF NOT EXISTS name (name TEXT PRIMARY KEY)")
+        except BaseException:
+            self.db.close()
+            raise
+
+    def rows(self) -> list[str]:
+        return [name for (name,) in self.db.execute("SELECT name FROM name ORDER BY name").fetchall()]
+
+    def write(self, name: str) -> None:
+        self.db.execute("INSERT OR IGNORE INTO name VALUES (?)", (name,))
+
+    def add(self, name: str) -> None:
+        try:
+            self.write(name)
+        except sqlite3.Error:
+            self.failures += 1
+            raise
+        finally:
+            self.cache = None
+
+    def listed(self) -> list[str]:
+        if self.cache is None:
+            self.cache = self.rows()
+        return list(self.cache)
+
+    def stats(self) -> dict[str, int]:
+        return {"names": len(self.rows()), "failures": self.failures}
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class ForgetsIfAcknowledged(Names):
+    """Keeps the list after a COMMIT that raised and had happened."""
+
+    def add(self, name: str) -> None:
+        self.write(name)
+        self.cache = None
+
+
+class ListsFirst(Names):
+    """Adds to the list before the row."""
+
+    def add(self, name: str) -> None:
+        if self.cache is not None and name not in self.cache:
+            self.cache = sorted([*self.cache, name])
+        self.write(name)
+
+
+class NamesTarget(SimpleTarget):
+    title = "names"
+    calls = (Action("add", {"name": "a"}), Action("listed"), Action("stats"), Action("add", {"name": "b"}))
+    beat = Action("add", {"name": "beat"})
+    configurations = (Configuration("delete", "FULL"),)
+
+    def __init__(self, kind: type[Names]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Names:
+        return self.kind(path)
+
+    def view(self, store: Names) -> dict[str, Any]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return {name: True for (name,) in connection.execute("SELECT name FROM name").fetchall()}
+
+
+@pytest.mark.parametrize(("kind", "returned"), [(ForgetsIfAcknowledged, "returned []"), (ListsFirst, "returned ['a']")])
+def test_a_cache_that_the_view_does_not_show_is_read_after_a_failed_call(
+    search: Search, kind: type[Names], returned: str, tmp_path: Path
+) -> None:
+    recorder = search(NamesTarget(kind), "sweep")
+    ((code, message),) = {(one.finding.code, one.finding.message) for one in recorder.findings}
+    assert code == "wrong-answer"
+    assert returned in message
+
+
+def test_a_sound_cache_and_a_count_of_failures_are_not_accused(search: Search) -> None:
+    assert search(NamesTarget(Names), "sweep").findings == []
