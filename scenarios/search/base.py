@@ -14,9 +14,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Self
 
+from tornpage.faults import FaultError
+from tornpage.scenarios.execution.finding.source_location import raised_in
 from tornpage.scenarios.model.events import Extent, SearchEnded, SearchStarted, Vacuous
+from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.target import Configuration, Target, completed
+from tornpage.scenarios.model.target import Configuration, Target, TargetError, completed
 from tornpage.scenarios.model.work import Do, Done, Need, Part, Shard, unmet
 from tornpage.scenarios.search.recorder import Recorder
 
@@ -139,10 +142,19 @@ class Search:
         try:
             done.complete = self.search(part)
         except BaseException as error:  # noqa: BLE001 - raised again where the search is run
-            done.error = error
+            done.error = self._of_the_store(error) or error
         done.ends, done.more = self.ends, self.more()
         done.seconds = monotonic() - started
         return done
+
+    def _of_the_store(self, error: BaseException) -> TargetError | None:
+        """What to say of an error that stopped the search, if it is one of the code under test, where no fault is."""
+        if not isinstance(error, Exception) or isinstance(error, TargetError | Violation | FaultError):
+            return None
+        if not (place := raised_in(error, self.target)):
+            return None
+        said = f"{self.target.name} failed by itself, where it had succeeded before: {error!r} at {place}"
+        return TargetError(f"{said}; a store is judged only if it opens, and does the same, each time")
 
     def more(self) -> Any:
         """The result of a part apart from its counts."""

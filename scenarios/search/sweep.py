@@ -180,7 +180,7 @@ class Sweep(PointSearch):
         """One point as a scenario, with the steps that came before in a warm session, or that followed it."""
         scenario = super().scenario(configuration, point)
         if self._is_warm:
-            return self._warm_reads.scenario(scenario)
+            return self._warm_reads.scenario(scenario, point.start)
         later = self._later_reads.made if _is_of_a_file(point) else ()
         return msgspec.structs.replace(scenario, steps=(*scenario.steps, *later))
 

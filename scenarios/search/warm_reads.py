@@ -56,11 +56,10 @@ class WarmReads:
         tried.add(kind)
         return True
 
-    def scenario(self, point: Scenario) -> Scenario:
+    def scenario(self, point: Scenario, start: Start) -> Scenario:
         """The scenario of a point, in a warm session."""
         *before, condition, last, clear = point.steps
-        at = last.at if isinstance(last, Call) else None
-        reads = [Call(one, at) for one in self._reads[point.configuration]]
+        reads = [Call(one, start.step) for one in self._reads[point.configuration]]
         return msgspec.structs.replace(point, steps=(*before, *reads, condition, last, *reads, clear))
 
     def judge(self, point: Scenario, start: Start, home: Path) -> None:
@@ -73,7 +72,7 @@ class WarmReads:
         fault = next(step for step in point.steps if isinstance(step, Arm))
         if self._is_as_in_one_state(configuration, start, fault, home):
             return
-        violation, _ = play(self.scenario(point), self._target, self._directory)
+        violation, _ = play(self.scenario(point, start), self._target, self._directory)
         if violation is not None:
             raise violation
 

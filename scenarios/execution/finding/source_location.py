@@ -27,6 +27,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.frames import lines_of
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Step
@@ -157,10 +158,11 @@ class Code:
         """Whether a frame runs code under test."""
         code = frame.f_code
         if code not in self._known:
-            self._known[code] = self._is_ours(frame.f_globals.get("__name__", ""), code.co_filename)
+            self._known[code] = self.is_ours(frame.f_globals.get("__name__", ""), code.co_filename)
         return self._known[code]
 
-    def _is_ours(self, module: str, file: str) -> bool:
+    def is_ours(self, module: str, file: str) -> bool:
+        """Whether a file, run as this module, is code under test."""
         if self._packages:
             return _is_in(module, self._packages)
         if file.startswith("<"):
@@ -189,6 +191,17 @@ class Code:
         first = next(iter(methods), bug.make or bug.parts)
         code: CodeType | None = getattr(first, "__code__", None)
         return _Line("", code.co_filename, code.co_firstlineno, code.co_name) if code else None
+
+
+def raised_in(error: BaseException, target: Target) -> str:
+    """The line of the code under test that raised an error, as ``file:line``; "" if the harness itself did."""
+    code = Code(target)
+    for line in reversed(lines_of(error)):
+        if code.is_ours(line.module, line.file):
+            return f"{_shown(line.file)}:{line.number}"
+        if _is_in(line.module, _HARNESS):
+            break
+    return ""
 
 
 def _is_in(module: str, packages: tuple[str, ...]) -> bool:
