@@ -149,6 +149,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
             replace(row, status=task.status), task, self.now)), circumstances.contradicting_rows),
     "a file that stays after its import is no problem": (
         put(outbox_command, "_print_report", print_and_forget), commands.outbox_commands),
+    "maintenance waits for a reader of the log": (
+        put(upkeep_module.Upkeep, "_checkpoint", lambda self: self._database.checkpoint("TRUNCATE")),
+        outside.openings),
     "what was cancelled needs no date": (
         put(audit_rules, "_missing_cleanup", missing_but_of_cancelled), hands.endless_tasks),
 }  # fmt: skip

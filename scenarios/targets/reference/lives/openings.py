@@ -379,6 +379,10 @@ def too_old(home: Path, *, before: str, needs: Sequence[int]) -> Any:
         return {"errors": errors, "left": contents(directory) == content}
 
 
+# The checkpoints that wait until others have read, or written, what they began to.
+_WAITING: Final = ("FULL", "RESTART", "TRUNCATE")
+
+
 def opening(
     home: Path,
     *,
@@ -477,9 +481,21 @@ def _facts(ledger: Ledger, place: Path) -> dict[str, Any]:
         "in time": is_in_time,
         "directory": f"{place.stat().st_mode & 0o7777:o}" if place.is_dir() else None,
         "files": sorted({f"{one.stat().st_mode & 0o7777:o}" for one in place.glob(f"{DATABASE_NAME}*")}),
-        "checkpointed": ledger.maintenance(apply=True).checkpointed,
+        **_kept_up(ledger, connection),
         "worker": _worker(ledger, place / "workers" / "one.lock"),
     }
+
+
+def _kept_up(ledger: Ledger, connection: Any) -> dict[str, Any]:
+    """Whether maintenance has copied the whole log, and whether it would have waited for others to do so."""
+    made: list[str] = []
+    connection.set_trace_callback(made.append)
+    try:
+        copied = ledger.maintenance(apply=True).checkpointed
+    finally:
+        connection.set_trace_callback(None)
+    waits = [one for one in made if "wal_checkpoint" in one and any(kind in one.upper() for kind in _WAITING)]
+    return {"checkpointed": copied, "waits to checkpoint": bool(waits)}
 
 
 def _worker(ledger: Ledger, lock: Path) -> list[Any]:

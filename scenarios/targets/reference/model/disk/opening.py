@@ -102,6 +102,7 @@ def opening(
         # §1: a PASSIVE checkpoint in maintenance, and a TRUNCATE one on close; pages that a reader uses stay in the
         # log.
         "checkpointed": not reader,
+        "waits to checkpoint": False,
         # §4: ``<state dir>/workers/<id>.lock``.
         "worker": [True, [] if in_memory else ["700", "600"], False, ["one", "runner"]],
         **({} if reader else {"in the file alone": None if in_memory else 1 + kept}),
