@@ -157,6 +157,27 @@ class BugRemembersAnotherType(ShelfTarget):
             return dict(self.memory)
 
 
+class BugForgetsToForget(ShelfTarget):
+    """The store's own mistake: what it has read is kept until a put, not until a removal."""
+
+    class kind(Shelf):  # noqa: N801
+        memory: dict[str, Any] | None = None
+
+        def put(self, key: str, value: object = 1) -> None:
+            super().put(key, value)
+            self.memory = None
+
+        def remove(self, key: str) -> None:
+            self.db.execute("DELETE FROM item WHERE key = ?", (key,))
+
+        def all(self) -> dict[str, Any]:
+            if self.memory is None:
+                self.memory = super().all()
+            return dict(self.memory)
+
+    calls = (Action("put", {"key": "a"}), Action("remove", {"key": "a"}))
+
+
 # -- what is wrong with the target -------------------------------------------------------------------------------------
 
 

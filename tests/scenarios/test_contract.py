@@ -146,7 +146,13 @@ def test_what_opening_writes_is_named_where_the_store_fails_as_well(home: Path) 
 
 
 @pytest.mark.parametrize(
-    "target", [others_stores.BugNeverCommits, others_stores.BugEmptiesAtStart, others_stores.BugRemembersAnotherType]
+    "target",
+    [
+        others_stores.BugNeverCommits,
+        others_stores.BugEmptiesAtStart,
+        others_stores.BugForgetsToForget,
+        others_stores.BugRemembersAnotherType,
+    ],
 )
 def test_what_the_store_does_wrong_without_a_fault_is_a_finding(target: type, home: Path, search: Search) -> None:
     rehearsed(target, home)
