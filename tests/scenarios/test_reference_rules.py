@@ -131,6 +131,7 @@ PENDING = {
         ("outbox.claim", put("message/m1", completed_at=5), "no-duplicate-after-ack"),
         ("outbox.ack", put("message/old", leased_by="sender"), "state-makes-sense"),
         ("outbox.ack", put("message/old", delivered_at=None), "state-makes-sense"),
+        ("outbox.ack", put("message/old", status="failed_terminal"), "no-duplicate-after-ack"),
         ("outbox.move_to_failed", put("message/m2", terminal_reason=None), "no-lost-message"),
         ("outbox.claim", copied("message/m1", "message/m9"), "no-duplicate-after-ack"),
         # What no call may do.

@@ -44,7 +44,10 @@ def _check_pending(name: str, row: Row) -> None:
 
 def _check_ended(name: str, row: Row) -> None:
     status = row["status"]
-    if row["completed_at"] is None or (status == "delivered") != (row["delivered_at"] is not None):
+    if status != "delivered" and row["delivered_at"] is not None:
+        # In one change, as of the last attempt: no state between them shows it pending again.
+        raise Violation("no-duplicate-after-ack", f"message {name} is {status}, and it has been delivered")
+    if row["completed_at"] is None or (status == "delivered" and row["delivered_at"] is None):
         raise Violation("state-makes-sense", f"message {name} is {status}, and its times don't say so")
     if row["next_attempt_at"] is not None or row["leased_by"] is not None:
         raise Violation("state-makes-sense", f"message {name} is {status}, and still has a lease or a next attempt")
