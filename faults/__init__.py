@@ -13,7 +13,7 @@ Without the shim, on any platform: `StatementDepth`, `faulting_connect`, and `Fa
 import tornpage.faults.sqlite_library  # noqa: F401 - before anything imports sqlite3
 from tornpage.faults.catalogue import Possibility, effects_of, possibilities, reason_for, require_possible
 from tornpage.faults.contention.kinds import RIVAL_KINDS, RivalKind, RivalPlace
-from tornpage.faults.contention.process import shared_rival_process
+from tornpage.faults.contention.process import kept_rival_process, shared_rival_process
 from tornpage.faults.contention.rival import Rival, contend, is_busy
 from tornpage.faults.contention.virtual_time import slept
 from tornpage.faults.contention.virtual_time import virtual_time as waiting_in_virtual_time
@@ -165,6 +165,7 @@ __all__ = [
     "install",
     "is_busy",
     "is_open",
+    "kept_rival_process",
     "operations_of",
     "possibilities",
     "reason_for",

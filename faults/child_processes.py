@@ -11,7 +11,7 @@ where the harness's own are not left out.
 """
 
 import os
-from multiprocessing import resource_tracker
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,9 @@ def _has_any() -> bool:
 
 
 def _trackers() -> set[int]:
-    tracker: Any = getattr(resource_tracker, "_resource_tracker", None)
+    # There is none where nothing has imported it.
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker: Any = getattr(module, "_resource_tracker", None)
     pid = getattr(tracker, "_pid", None)
     return set() if pid is None else {pid}
 

@@ -120,18 +120,26 @@ _shared = _Shared()
 @contextlib.contextmanager
 def shared_rival_process() -> Iterator[RivalProcess]:
     """The process for rivals: the first scope starts it, the last one to close ends it."""
+    with kept_rival_process():
+        with _shared.lock:
+            if _shared.process is None:
+                _shared.process = RivalProcess()
+            process = _shared.process
+        yield process
+
+
+@contextlib.contextmanager
+def kept_rival_process() -> Iterator[None]:
+    """Keep the process for rivals until the end of this scope, once one of them has needed it."""
     with _shared.lock:
-        if _shared.process is None:
-            _shared.process = RivalProcess()
-        process = _shared.process
         _shared.scopes += 1
     try:
-        yield process
+        yield
     finally:
         with _shared.lock:
             _shared.scopes -= 1
-            if not _shared.scopes:
-                _shared.process = None
+            if not _shared.scopes and _shared.process is not None:
+                process, _shared.process = _shared.process, None
                 process.end()
 
 

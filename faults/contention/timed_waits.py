@@ -19,9 +19,9 @@ import time
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, Final, Protocol
-from unittest import mock
 
 from tornpage.faults.locks import live_threads
+from tornpage.faults.replaced import replaced
 from tornpage.faults.vfs import waiting
 
 _monotonic = time.monotonic
@@ -118,9 +118,9 @@ def in_virtual_time(clock: Clock) -> Iterator[None]:
         return _monotonic() if is_real() else clock.read("monotonic")
 
     with (
-        mock.patch.object(threading.Condition, "wait", wait_for_it),
-        mock.patch.object(threading, "_time", now),
-        mock.patch.object(queue, "time", now),
+        replaced(threading.Condition, wait=wait_for_it),
+        replaced(threading, _time=now),
+        replaced(queue, time=now),
     ):
         yield
 

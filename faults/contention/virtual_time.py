@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
-from unittest import mock
 
 from tornpage.faults import clock_names
 from tornpage.faults.contention import timed_waits
+from tornpage.faults.replaced import replaced
 from tornpage.faults.vfs import waiting
 from tornpage.faults.vfs.shims import Shims
 
@@ -71,11 +71,11 @@ def virtual_time(shim: Shims) -> Iterator[VirtualTime]:
     """Make every sleep virtual inside this scope; the shim must be installed with ``virtual_sleep``."""
     clock = VirtualTime(shim)
     clock_names.follow()
-    with contextlib.ExitStack() as replaced:
-        for name, function in (("sleep", clock.sleep), *clock.functions()):
-            replaced.enter_context(mock.patch.object(time, name, function))
-        replaced.enter_context(_event_loops_in_real_time())
-        replaced.enter_context(timed_waits.in_virtual_time(clock))
+    with (
+        replaced(time, sleep=clock.sleep, **dict(clock.functions())),
+        _event_loops_in_real_time(),
+        timed_waits.in_virtual_time(clock),
+    ):
         _clocks.append(clock)
         try:
             yield clock
@@ -88,7 +88,7 @@ def _event_loops_in_real_time() -> contextlib.AbstractContextManager[object]:
     loops = sys.modules.get("asyncio.base_events")
     if loops is None:
         return contextlib.nullcontext()
-    return mock.patch.object(loops.BaseEventLoop, "time", _in_real_time)
+    return replaced(loops.BaseEventLoop, time=_in_real_time)
 
 
 def slept(seconds: float) -> None:

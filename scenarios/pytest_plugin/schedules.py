@@ -16,13 +16,13 @@ import inspect
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
-from unittest import mock
 
 import pytest
 
 from tornpage import faults
 from tornpage.faults.garbage import living
 from tornpage.faults.locks import live_threads
+from tornpage.faults.replaced import replaced
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import shared_files
 from tornpage.scenarios.pytest_plugin import guests, reports, settings
@@ -383,5 +383,5 @@ def _untied_connections() -> Iterator[None]:
             kwargs["check_same_thread"] = False
         return connect(database, *args, **kwargs)
 
-    with mock.patch.object(sqlite3, "connect", untied), mock.patch.object(sqlite3.dbapi2, "connect", untied):
+    with replaced(sqlite3, connect=untied), replaced(sqlite3.dbapi2, connect=untied):
         yield

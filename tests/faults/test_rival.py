@@ -1,5 +1,6 @@
 """Rivals: real locks at the nth lock operation, measured evidence, virtual waiting, and nothing left behind."""
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -236,6 +237,28 @@ def test_the_process_is_shared_by_scopes_and_gone_after_the_outermost(shim: faul
             assert inner is outer
         assert is_alive(outer.pid)
     assert not is_alive(outer.pid)
+
+
+def test_a_process_that_is_kept_is_started_by_the_first_rival_and_ends_with_the_scope(
+    store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    begin = RivalProcess.__init__
+
+    def noted(self: RivalProcess) -> None:
+        begin(self)
+        started.append(self.pid)
+
+    monkeypatch.setattr(RivalProcess, "__init__", noted)
+    connection = store(timeout=0)
+    with faults.kept_rival_process():
+        assert started == []
+        for _ in range(2):
+            with faults.contend("writer", "shmlock", 1, tmp_path, place="process"), contextlib.suppress(sqlite3.Error):
+                write(connection)
+        (pid,) = started
+        assert is_alive(pid)
+    assert not is_alive(pid)
 
 
 def test_a_process_that_stands_still_in_mid_commit_ends_with_its_pipe_and_its_locks_with_it(

@@ -24,7 +24,6 @@ from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
-from unittest import mock
 
 import hypothesis
 import msgspec
@@ -33,6 +32,7 @@ from hypothesis.errors import Flaky, HypothesisWarning
 from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
+from tornpage.faults.replaced import replaced
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.shrink import Shown, shown, what_suffices
 from tornpage.scenarios.execution.interleave.sessions import shared_processes
@@ -117,7 +117,7 @@ def _from_the_seed_alone() -> Iterator[None]:
     except (ImportError, AttributeError):  # An older Hypothesis does not do that.
         yield
         return
-    with mock.patch.object(providers, "_get_local_constants", return_value=none):
+    with replaced(providers, _get_local_constants=lambda: none):
         # Hypothesis caches draws by the bounds of the draw alone, both earlier and later ones.
         providers.CONSTANTS_CACHE.cache.clear()
         try:
@@ -185,10 +185,10 @@ class Fuzz(Search):
 
     @contextlib.contextmanager
     def company(self) -> Iterator[None]:
-        """One process for all rivals that need another process, and one for all second callers."""
+        """One process for all rivals that need another process, and one for all second callers, once there is one."""
         with contextlib.ExitStack() as scope:
             if "vfs" in self.target.depths:
-                scope.enter_context(faults.shared_rival_process())
+                scope.enter_context(faults.kept_rival_process())
             scope.enter_context(shared_processes())
             yield
 

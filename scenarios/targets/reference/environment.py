@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
-from unittest import mock
 from urllib.parse import unquote
 
 import msgspec
@@ -289,11 +288,15 @@ def written_task(database: Path, task_id: str) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def far_from_utc() -> Iterator[None]:
     """A local time that differs from UTC, as a user's may: what a command shows, and a log says, is in UTC."""
+    own = os.environ.get("TZ")
+    os.environ["TZ"] = "FAR-9"
     try:
-        with mock.patch.dict(os.environ, {"TZ": "FAR-9"}):
-            time.tzset()
-            yield
+        time.tzset()
+        yield
     finally:
+        del os.environ["TZ"]
+        if own is not None:
+            os.environ["TZ"] = own
         time.tzset()
 
 
