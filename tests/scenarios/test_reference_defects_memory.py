@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,6 +179,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(observers.Observers, "configure", configure_by_two_reads), circumstances.observers),
     "what can't be read outlives its file": (
         put(JsonSnapshotStore, "load_snapshot", load_and_keep_bad_ones), outside.spoiled_stores),
+    "a snapshot is renamed from where temporary files are": (
+        put(json_snapshot, "tempfile", SimpleNamespace(mkstemp=lambda **_: tempfile.mkstemp())), outside.snapshots),
     "what can't be read is kept once": (put(JsonSnapshotStore, "save_snapshot", save_and_forget), outside.snapshots),
     "a method is offered that is None": (put(plain, "offers", hasattr), outside.odd_stores),
     "what is owed at the end stays so": (

@@ -87,6 +87,18 @@ def of_any_error(message: str, *, permanent: bool | None = None) -> DeliveryFail
     return DeliveryFailed(message, permanent=permanent or None)
 
 
+def ask_and_read(self: Any, task_id: str) -> bool:
+    workers = self._source.workers(task_id).get(task_id, ())
+    reason = self._liveness.why_lost(workers, lambda: self._source.task(task_id))
+    seen = self._source.task(task_id)
+
+    def decide(task: Any) -> Any:
+        is_due = task == seen and self._is_due(task, maintenance_rules.Step.MARK_LOST)
+        return self._as_lost(task, reason) if is_due else task
+
+    return reason is not None and self._tasks.revise(task_id, decide)
+
+
 DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a row that became unreadable ends maintenance": (
         put(registry, "contextlib", SimpleNamespace(suppress=without_unreadable)), upkeep.overtaken_maintenance),
@@ -152,6 +164,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "maintenance waits for a reader of the log": (
         put(upkeep_module.Upkeep, "_checkpoint", lambda self: self._database.checkpoint("TRUNCATE")),
         outside.openings),
+    "workers are asked about before their task is read": (
+        put(maintenance_rules.Maintenance, "_mark_lost", ask_and_read), upkeep.overtaken_maintenance),
     "what was cancelled needs no date": (
         put(audit_rules, "_missing_cleanup", missing_but_of_cancelled), hands.endless_tasks),
 }  # fmt: skip

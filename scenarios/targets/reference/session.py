@@ -25,19 +25,22 @@ class ReferenceSession(OwnSession):
         super().__init__(*place, elsewhere=elsewhere)
         self._receiver.another = self._acknowledge_elsewhere
 
-    def _do_maintenance_while(self, meanwhile: dict[str, Any]) -> Any:
-        """Maintenance; after it has looked, and before its first transaction, another process makes a call."""
-        with self._overtaken_at(1, meanwhile):
+    def _do_maintenance_while(self, meanwhile: dict[str, Any], look: int = 0) -> Any:
+        """Maintenance; after it has looked, and before its first transaction, another process makes a call.
+
+        With `look` the call comes before the look of that number.
+        """
+        with self._overtaken_at(look or 1, meanwhile, "BEGIN" if look else "BEGIN IMMEDIATE"):
             return self._do_maintenance()
 
     @contextlib.contextmanager
-    def _overtaken_at(self, number: int, call: dict[str, Any]) -> Iterator[None]:
-        """When the transaction of that number is about to begin, another process makes a call."""
+    def _overtaken_at(self, number: int, call: dict[str, Any], what: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        """When the transaction, or look, of that number is about to begin, another process makes a call."""
         begun = 0
 
         def overtake(statement: str) -> None:
             nonlocal begun
-            begun += statement.startswith("BEGIN IMMEDIATE")
+            begun += statement == what
             if begun == number and not self.told.is_overtaken:
                 self.told.is_overtaken = True
                 self._call_elsewhere(call, later_ms=self._own.later_ms)

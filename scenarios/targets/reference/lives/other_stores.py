@@ -325,7 +325,9 @@ def _renames(durable: list[bool]) -> Iterator[None]:
 
     def watched_replace(source: Any, target: Any, **how: Any) -> None:
         found = Path(source).stat()
-        renamed.append((synced.get(found.st_ino) == found.st_size, Path(target).parent.stat().st_ino))
+        # A rename from another file system is none.
+        is_whole = synced.get(found.st_ino) == found.st_size and Path(source).parent.samefile(Path(target).parent)
+        renamed.append((is_whole, Path(target).parent.stat().st_ino))
         synced.pop(renamed[-1][1], None)
         replace(source, target, **how)
 

@@ -122,9 +122,14 @@ def overtaken_maintenance() -> Iterator[Action]:
         yield Action("maintenance_while", {"meanwhile": spoiled, "later_ms": 3 * DAY_MS})
         yield call("tasks.quarantined")
     # By a clock that is a day behind: the task still seems to have had no event for long, but a living worker runs it.
-    yield create("u", runtime="acp", status="queued")
-    begins = {"name": "history.start", "args": {"task_id": "u", "worker_id": "w", "run_id": "u", "later_ms": -DAY_MS}}
-    yield Action("maintenance_while", {"meanwhile": begins, "later_ms": 3 * DAY_MS})
+    # It begins before the first transaction, or between the looks at the task and at its workers.
+    for look in (0, 4):
+        name = f"u{look}"
+        yield create(name, runtime="acp", status="queued")
+        args = {"task_id": name, "worker_id": "w", "run_id": name, "later_ms": -DAY_MS}
+        begins = {"name": "history.start", "args": args}
+        yield Action("maintenance_while", {"meanwhile": begins, "look": look, "later_ms": 3 * DAY_MS})
+        yield call("history.finish", run_id=name, status="success")
 
 
 def ages() -> Iterator[Action]:
