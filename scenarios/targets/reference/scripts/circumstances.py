@@ -165,15 +165,25 @@ def absent_times() -> Iterator[Action]:
     known = {"started_at": 3 * MINUTE_MS, "last_event_at": 11 * MINUTE_MS, "ended_at": 7 * MINUTE_MS}
     step = 0
     for status in ("queued", "running", "failed", "lost"):
+        is_over = status in ("failed", "lost")
         for mask in range(1 << len(known)):
             name = f"{status}{mask}"
-            given = {column: since_ms for place, (column, since_ms) in enumerate(known.items()) if mask >> place & 1}
-            cells = {column: START_MS + given[column] if column in given else None for column in known}
+            given = {column: START_MS + known[column] for place, column in enumerate(known) if mask >> place & 1}
+            # What runs and has no start gets one at its creation, which moves its last event.
+            moves = status == "running" and "started_at" not in given
+            by_hand = {*([] if is_over else ["ended_at"]), *(["last_event_at"] if moves else [])}
+            told = {column: time for column, time in given.items() if column not in by_hand}
             # A session backs each second one.
-            yield create(name, status=status, label=BY_ANOTHERS_HAND, runtime="acp" if mask % 2 else "cli")
-            for column, value in {"created_at": START_MS, "cleanup_after": None, **cells}.items():
+            runtime = "acp" if mask % 2 else "cli"
+            yield create(name, status=status, label=BY_ANOTHERS_HAND, runtime=runtime, **told)
+            # The hand writes what a caller can't, or can't leave out.
+            as_made = {**({} if status == "running" else {"started_at": None}),
+                       **({} if is_over else {"ended_at": None, "cleanup_after": None}), **told}  # fmt: skip
+            wanted = {"created_at": START_MS, "cleanup_after": None, **{column: given.get(column) for column in known}}
+            cells = {column: time for column, time in wanted.items() if as_made.get(column, "?") != time}
+            for column, value in cells.items():
                 yield _spoiled("tasks", name, column, value)
-            step += 6
+            step += 1 + len(cells)
     # From the first call on: before and after each threshold, counted from each of the times.
     for age_ms in (12, 14, 18, 22, 32, 34, 38, 42):
         for booting in (False, True):
