@@ -162,6 +162,30 @@ def test_a_death_between_two_transactions_is_seen(mode: str, speaking: Speaking,
         assert "ended (killed by SIGKILL)" in violation.message
 
 
+FRONT = """
+import json, subprocess, sys
+# Passes each request to a worker that does the I/O, and lives on without it.
+worker = subprocess.Popen([sys.executable, *sys.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+for line in sys.stdin:
+    try:
+        print(line, end="", file=worker.stdin, flush=True)
+        said = worker.stdout.readline()
+    except BrokenPipeError:
+        said = ""
+    print(said.strip() or json.dumps({"answer": "failed", "message": "the worker is gone"}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("mode", "at", "code"), [("right", 2, None), ("two-transactions", 5, "all-or-nothing")])
+def test_the_death_of_a_worker_is_that_of_the_program(mode: str, at: int, code: str | None, home: Path) -> None:
+    command = (sys.executable, "-c", FRONT, str(STORES), mode)
+    steps = (PUT, Syscall(f"pwrite64:wal@{at}=KILL"), MOVE, Clear(), Restart(), PUT)
+    with ProcessTarget(command, f"worker {mode}") as target:
+        violation, counts = play(scenario(target, *steps), target, home)
+    assert counts["fired"] == 1
+    assert (violation and violation.code) == code
+
+
 def test_a_finding_replays_and_is_fixed_by_the_fix(speaking: Speaking, search: Search, tmp_path: Path) -> None:
     recorder = search(speaking("memory-first"), "syscalls", points=6)
     file = write(recorder.findings[0].finding, tmp_path, seed=0)

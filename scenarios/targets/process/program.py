@@ -28,6 +28,9 @@ _QUOTED_BYTES: Final = 400
 # A started program that does nothing for so long waits for input that does not come.
 _IDLE_S: Final = 0.75
 
+# Linux: the flag of a process that is about to end, and whose files may be closed already.
+_PF_EXITING: Final = 0x4
+
 _decode = msgspec.json.Decoder(Answer).decode
 
 
@@ -82,8 +85,8 @@ class Program:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs, and has followed the protocol so far."""
-        return not self._complaints.closed and self._process.poll() is None
+        """Whether the process runs, also the one that does its I/O, and has followed the protocol so far."""
+        return not self._complaints.closed and self._process.poll() is None and not self._has_lost_its_worker()
 
     @property
     def answers_to(self) -> int:
@@ -141,6 +144,10 @@ class Program:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(msgspec.json.encode(request) + b"\n")
         line = self._line(asked)
+        if self._has_lost_its_worker():
+            # What answers has lost the store: for it, that is a death like any other.
+            message = f'{self._name}: process {self.pid}, which does its I/O, ended instead of answering "{asked}"'
+            raise DiedError(message, 0)
         try:
             answer: Answer = _decode(line)
         except msgspec.ValidationError as error:
@@ -204,6 +211,10 @@ class Program:
             f"from its standard input, and flush each line of its standard output?{self._complained()}"
         )
 
+    def _has_lost_its_worker(self) -> bool:
+        """Whether another process than the one that was started does the I/O, and has ended."""
+        return self.pid not in (0, self._process.pid) and _has_ended(self.pid)
+
     # -- errors --------------------------------------------------------------------------------------------------
 
     def _died(self, asked: str) -> DiedError:
@@ -250,6 +261,17 @@ def _spent(process: int) -> tuple[str, ...] | None:
         return None
     # The state, page faults, and the times of the process and of children that have ended.
     return (fields[0], *fields[7:15], children)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process has ended, or is about to; False where the system doesn't tell."""
+    if not Path("/proc/self/stat").exists():
+        return False
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return True
+    return state in "ZX" or bool(int(fields[5]) & _PF_EXITING)
 
 
 def _open_in(process: int) -> list[str]:
