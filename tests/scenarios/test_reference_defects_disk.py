@@ -20,7 +20,7 @@ from tornpage.ledger.disk import database as database_module
 from tornpage.ledger.disk import files as files_module
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.disk.transaction import TouchedRow, Transaction
-from tornpage.ledger.errors import StoreReadOnly, StoreTooOld
+from tornpage.ledger.errors import StoreReadOnly, StoreTooOld, UsageError
 from tornpage.scenarios.targets.reference.scripts import (
     circumstances,
     drivers,
@@ -46,6 +46,12 @@ def usable_but_at_the_end(database: Database, ensure_usable: Any = Database.ensu
     frame = sys._getframe(1)
     if "close" not in (frame.f_code.co_name, frame.f_back.f_code.co_name):
         ensure_usable(database)
+
+
+def close_unless_active(self: Any, close: Any = Database.close) -> None:
+    if self.active is not None:
+        raise UsageError("the ledger can't be closed inside a batch")
+    close(self)
 
 
 def create_what_is_missing(path: Path) -> None:
@@ -275,6 +281,7 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "versions are compared as texts": (put(connections, "require_sqlite", require_by_text), outside.openings),
     "a part of its name puts a ledger into memory": (
         put(database_module, "settings_for", settings_by_a_part), outside.openings),
+    "a ledger is closed, or not, without its lock": (put(Database, "close", close_unless_active), drivers.two_threads),
     "an exit commits a batch": (put(Transaction, "__exit__", commit_at_an_exit), drivers.scopes),
 }  # fmt: skip
 

@@ -66,6 +66,11 @@ def know_by_any_key(self: Any, transaction: Any, file: Any, insert: Any = Outbox
     return "already_there" if is_there else insert(self, transaction, file)
 
 
+def raise_the_level_late(self: Any, file: Any) -> Any:
+    with self._database.transaction() as transaction, self._durable():
+        return self._insert_or_ignore(transaction, file)
+
+
 class _NeverError(Exception):
     """What nothing raises."""
 
@@ -242,6 +247,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a pass looks whether a message is being sent before it lets it expire": (
         several(put(passes.RecoveringQueue, "_is_too_old", is_old_and_free),
                 put(passes.RecoveringQueue, "_why_not_expire", lambda *_: None)), together.overtaken_passes),
+    "the level of an import is raised inside its transaction": (
+        put(Outbox, "_store_imported", raise_the_level_late), drivers.durable_imports),
     "a dead sender's lease is released by anyone": (put(Outbox, "release", release_what_is_free), hands.dead_senders),
 }  # fmt: skip
 

@@ -25,6 +25,7 @@ from tornpage.ledger.registry import TaskRegistry
 from tornpage.ledger.rules import creation, lookup, times, transitions, values
 from tornpage.ledger.rules.indexes import Indexes
 from tornpage.ledger.rules.values import member
+from tornpage.ledger.stores.sqlite import SqliteUnit
 from tornpage.ledger.stores.store import Change
 from tornpage.scenarios.targets.reference.scripts import (
     arguments,
@@ -248,6 +249,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(TaskRegistry, "set_delivery_state", keep_the_state_that_was_seen), together.overtaken_updates),
     "a new id is looked for before its transaction": (
         several(put(registry, "_refuse_taken", lambda *_: None), put(TaskRegistry, "create", create_unless_known)),
+        together.overtaken_updates),
+    "the delivery state of a change is that of memory": (
+        put(SqliteUnit, "read_delivery", lambda self, name: self._follower.owner._memory.deliveries.get(name)),
         together.overtaken_updates),
     "the tasks of a run are changed one by one": (
         put(TaskRegistry, "_update_run", change_one_by_one), together.overtaken_updates),

@@ -167,7 +167,12 @@ def beside(home: Path, clock: Callable[[], int]) -> list[str]:
     with place(home) as directory:
         there = _Place(directory, clock)
         with contextlib.closing(there.ledger):
-            return [*_beside_batches(there), *_beside_foreign_code(there), *_beside_removals(there)]
+            return [
+                *_beside_batches(there),
+                *_beside_foreign_code(there),
+                *_beside_removals(there),
+                *_closing_beside(there),
+            ]
 
 
 def _beside_batches(there: _Place) -> Iterator[str]:
@@ -243,3 +248,19 @@ def _beside_removals(there: _Place) -> Iterator[str]:
         return
     if sent != ["own"] or any(asdict(done).values()) or outbox.list():
         yield f"two messages were removed while a pass delivered the first: {sent} were sent, and it says {done}"
+
+
+def _closing_beside(there: _Place) -> Iterator[str]:
+    """Another thread's `close` waits for the end of a batch, which is made: the last call of a place."""
+    ledger = there.ledger
+    other = there.another(lambda one: one.close())
+    there.next_id = "last"
+    try:
+        with ledger.batch():
+            ledger.tasks.create(runtime="cli", owner_key="me", task="last")
+            if other.go():
+                yield f"close of another thread did not wait for a batch: {other.answer!r}"
+    except LedgerError as error:
+        yield f"a batch beside another thread's close raises {error!r}"
+    if (answer := other.end()) is not None:
+        yield f"close of another thread waited for a batch, and answered {answer!r}"

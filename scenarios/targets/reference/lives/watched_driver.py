@@ -48,6 +48,8 @@ def _wrong_imports(ledger: Ledger, driver: Driver, queue: Path, needed: int) -> 
                 ledger.outbox.import_legacy(queue)
             driver.disarm()
             came = came or number in driver.fired
+            if number not in driver.fired and file.exists():
+                yield "without a fault the file stays"
             if not file.exists() and ledger.outbox.get(file.stem) is None:
                 yield f"after a fault at statement {number} ({how}) the file is gone, and there is no message"
             if _level(ledger) != level:

@@ -271,6 +271,12 @@ def overtaken_updates() -> Iterator[Action]:
         yield Action("overtaken", {**dict(zip(("first", "then"), map(within, both), strict=True)), "at": 1})
     looks = call("tasks.list"), call("tasks.list_for_owner", owner_key="main"), call("tasks.get", task_id="new")
     yield Action("overtaken", {"first": within(create("new")), "then": within(batch(*looks)), "at": 1})
+    # The task of the same run, of which another process has just said where it came from, or that it has.
+    for number, first in enumerate((call("tasks.set_delivery_state", requester_origin=1), call("tasks.delete"))):
+        mine = create(f"again{number}", run_id=f"run{number}", requester_origin=2, task="once")
+        yield Action("tasks.create", {**mine.args, "id": f"once{number}", "requester_origin": None})
+        other = Action(first.name, {"task_id": f"once{number}", **first.args})
+        yield Action("overtaken", {"first": within(other), "then": within(mine), "at": 1})
     for mine in (
         call("tasks.mark_running_by_run"), call("tasks.progress_by_run", text="mine"),
         call("tasks.finalize_by_run", status="failed"),
@@ -278,9 +284,9 @@ def overtaken_updates() -> Iterator[Action]:
         run = mine.name
         for name in ("a", "b"):
             yield create(f"{name} {run}", run_id=run, task=name)
-        gone = call("tasks.delete", task_id=f"b {run}")
         of_run = Action(mine.name, {"run_id": run, **mine.args})
-        yield Action("overtaken", {"first": within(gone), "then": within(of_run), "at": 2})
+        for at, first in ((1, create(f"c {run}", run_id=run, task="c")), (2, call("tasks.delete", task_id=f"b {run}"))):
+            yield Action("overtaken", {"first": within(first), "then": within(of_run), "at": at})
 
 
 def overtaken_ends() -> Iterator[Action]:
