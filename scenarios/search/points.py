@@ -369,21 +369,12 @@ class PointSearch(WorkloadSearch):
             # SQLite checks the copy's files, and at the end the session's own view of them.
             trial.look(integrity=False)
             trial.look_after_crash(files, self.reopened_at(configuration))
-            trial.judge_answer(start.action, answer, start.wanted, lambda: self._answer_again(configuration, start))
+            trial.judge_answer(start.action, answer, start.wanted, lambda: self.answer_again(configuration, start))
             self.judge_reads(trial, point, answer)
             trial.heartbeat()
             trial.hidden_errors.require_none()
             self.judge_later(trial, point, answer)
         return condition
-
-    def _answer_again(self, configuration: Configuration, start: Start) -> Any:
-        """The call's answer when repeated without a fault, after it differed under one."""
-        home = self.directory / "again"
-        place(start.files, home)
-        with Trial(self.target, configuration, home, start.before) as again:
-            again.at_step(start.step)
-            again.open()
-            return again.call(start.action, start.after).value
 
     def is_watched(self, point: Point) -> bool:
         """Whether a point is above the VFS: at the statement depth, or on a connection."""

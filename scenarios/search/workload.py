@@ -22,7 +22,7 @@ from tornpage.scenarios.execution.snapshots import Files, first_free, place, sib
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.covering import CallPlace
 from tornpage.scenarios.model.events import Place
-from tornpage.scenarios.model.judging.answers import NotCompared, agreed
+from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Scenario, Step
@@ -43,6 +43,10 @@ _Met = tuple[int, Action, Files, View, View, tuple[View, ...], Answer | None]
 
 _LET_GO: Final = (
     "; `close` must release all of the store's files, also those that a pool or an unread cursor keeps open"
+)
+_IN_MEMORY: Final = (
+    "without a fault it is {} in the session that made the calls before it, and {} in one that was just opened: it "
+    "comes from memory, which may be out of date"
 )
 
 
@@ -145,7 +149,7 @@ class WorkloadSearch(Search):
             met = list(self._met(dry, part))
         for step, action, files, before, view, stages, answer in met:
             start = self._start(configuration, step, action, files, before, view, stages)
-            yield start if answer is None else self._as_answered(start, answer)
+            yield start if answer is None else self._as_answered(configuration, start, answer)
 
     def _met(self, dry: Trial, part: Part) -> Iterator[_Met]:
         """Play the workload; yield the part's calls."""
@@ -249,13 +253,27 @@ class WorkloadSearch(Search):
             counts.update(counter.counts)
         return Start(step, action, str(action), files, before, after, counts, stages, wanted)
 
-    def _as_answered(self, start: Start, warm: Answer) -> Start:
+    def answer_again(self, configuration: Configuration, start: Start) -> Any:
+        """The call's answer in another session that was just opened, without a fault."""
+        home = self.directory / "again"
+        place(start.files, home)
+        with Trial(self.target, configuration, home, start.before) as again:
+            again.at_step(start.step)
+            again.open()
+            return again.call(start.action, start.after).value
+
+    def _as_answered(self, configuration: Configuration, start: Start, warm: Answer) -> Start:
         """The start with its call's answer, if a cold session gives the same one as the `warm` one."""
         if warm.kind != "done":
             return msgspec.structs.replace(start, is_refused=warm.kind == "refused")
         wanted = agreed(warm.value, start.wanted)
         if isinstance(wanted, NotCompared):
-            self.note(f"the answer of {start.action.name} is not compared: {wanted.reason}")
+            both = warm.value, start.wanted
+            is_in_memory = not any(isinstance(one, NotCompared) for one in both) and is_alike(
+                self.answer_again(configuration, start), start.wanted
+            )
+            why = _IN_MEMORY.format(*map(in_words, both)) if is_in_memory else wanted.reason
+            self.note(f"the answer of {start.action.name} is not compared: {why}")
         elif wanted is not None:
             self.counts["answers"] += 1
         return msgspec.structs.replace(start, wanted=wanted)
@@ -283,5 +301,6 @@ class WorkloadSearch(Search):
             if answer.kind == "raised":
                 raise fails_later(f"with nothing armed, {action} fails", answer.error) from answer.error
             after = dry.live_view()
-        start = self._as_answered(self._start(configuration, step, action, files, view, after, stages), answer)
+        start = self._start(configuration, step, action, files, view, after, stages)
+        start = self._as_answered(configuration, start, answer)
         return msgspec.structs.replace(start, lead=lead)
