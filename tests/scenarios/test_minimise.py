@@ -217,6 +217,37 @@ def test_what_was_seen_under_the_fault_is_told_where_another_check_fails_without
     assert short.scenario.faults == 1
 
 
+def test_only_what_meets_a_fault_is_played_where_the_whole_passes_without_it() -> None:
+    played: list[Scenario] = []
+
+    def under_a_fault(story: Scenario) -> Violation | None:
+        played.append(story)
+        return WRONG if story.faults and {"a", "c"} <= called(story) else None
+
+    steps = (Restart(), call("a"), Restart(), Arm("write@1=FULL"), call("c"), Clear(), call("d"))
+    assert shown_where(steps, under_a_fault).scenario.steps == (call("a"), Arm("write@1=FULL"), call("c"))
+    # First of the whole, and of the shortest at the end; beside them, those in which a call comes after the fault.
+    whole, *shorter, last = played
+    assert whole.steps == (Restart(), call("a"), Restart(), call("c"), call("d"))
+    assert last.steps == (call("a"), call("c"))
+    for story in shorter:
+        after = story.steps[[isinstance(step, Arm) for step in story.steps].index(True) :]
+        assert any(isinstance(step, Call | Restart) for step in after)
+
+
+def test_what_needs_no_fault_from_the_start_is_shrunk_too() -> None:
+    steps = (call("a"), Restart(), call("b"))
+    assert shown_where(steps, lambda story: WRONG if "a" in called(story) else None).scenario.steps == (call("a"),)
+
+
+def test_a_fault_that_is_needed_only_beside_what_was_dropped_goes_at_the_end() -> None:
+    def unless_put_right(story: Scenario) -> Violation | None:
+        return WRONG if "c" in called(story) and (story.faults or "d" not in called(story)) else None
+
+    steps = (Arm("write@1=FULL"), call("c"), Clear(), call("d"))
+    assert shown_where(steps, unless_put_right).scenario.steps == (call("c"),)
+
+
 def test_the_small_change_keeps_its_arguments() -> None:
     beat = Call(WithOptionalArguments().heartbeat())
     assert shortest((call("a", key=1), beat), lambda story: "beat" in called(story)) == (beat,)

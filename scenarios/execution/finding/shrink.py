@@ -16,6 +16,9 @@ Then, in this order, until nothing changes; each change is kept if the scenario 
 
 So every fault that a shrunk scenario still has is needed; `what_suffices` lists them in words.
 
+Where the whole has passed without its faults, no scenario is played in which none is in force during any step; that the
+shortest one needs them is checked at the end.
+
 A search with a time limit ends this early: the scenario is then the shortest so far.
 
 Not covered: replacing a needed call by another one, and other kinds of crash (the crash search shrinks those itself).
@@ -93,7 +96,8 @@ def shown(
     if without is None or without.code != seen.code:
         found = _played(scenario, target, directory, play)
         if found is not None and _reproduces(found, seen):
-            short, violation = minimise(scenario, found, target, directory, play, is_over=is_over)
+            needed = without is None and without_faults(scenario).steps != scenario.steps
+            short, violation = minimise(scenario, found, target, directory, play, needs_fault=needed, is_over=is_over)
             return Shown(short, violation, note=note_of(without))
     if without is not None:
         plain = without_faults(scenario)
@@ -125,18 +129,20 @@ def minimise(
     directory: Path,
     play: Play = play,
     *,
+    needs_fault: bool = False,
     is_over: Callable[[], bool] = _never,
 ) -> tuple[Scenario, Violation]:
     """The shortest scenario that shows the same difference, and its violation; `play` plays one.
 
-    With `is_over` the shortest until that returns True.
+    `needs_fault`: without its faults the whole scenario shows nothing. With `is_over` the shortest until that returns
+    True.
     """
     seen = violation
     # Each pass over the steps comes to most of the same scenarios once more.
     in_vain: list[Scenario] = []
 
     def still_fails(shorter: Scenario) -> Violation | None:
-        if shorter in in_vain or is_over():
+        if shorter in in_vain or is_over() or (needs_fault and not _meets_one(shorter)):
             return None
         found = _played(shorter, target, directory, play)
         if found is not None and is_same(found, seen):
@@ -147,9 +153,27 @@ def minimise(
     while True:
         scenario, violation = _drop_steps(scenario, violation, still_fails)
         simpler = _first_of(_simpler(scenario, target), still_fails)
+        if simpler is None and needs_fault:
+            # The whole may have passed without its faults only by what has been dropped.
+            needs_fault, plain = False, without_faults(scenario)
+            if (found := still_fails(plain)) is not None:
+                simpler = plain, found
         if simpler is None:
             return scenario, violation
         scenario, violation = simpler
+
+
+def _meets_one(scenario: Scenario) -> bool:
+    """Whether any step is played while a fault or a condition is in force."""
+    is_armed = False
+    for step in scenario.steps:
+        if isinstance(step, Conditional):
+            is_armed = True
+        elif isinstance(step, Clear):
+            is_armed = False
+        elif is_armed:
+            return True
+    return False
 
 
 def _played(scenario: Scenario, target: Target, directory: Path, play: Play) -> Violation | None:
