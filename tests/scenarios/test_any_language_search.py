@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import tiny_stores
 
-from tornpage.faults.strace import why_unavailable
+from tornpage.faults.strace import SystemCall, why_unavailable
 from tornpage.scenarios.cli import one_run
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.syscall_injection import intrude
@@ -22,6 +22,7 @@ from tornpage.scenarios.model.plan import Profile
 from tornpage.scenarios.model.scenario import Call, Clear, Restart, Scenario, Syscall
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError
 from tornpage.scenarios.run.reproduce.replay_file import Verdict, read, replay, write
+from tornpage.scenarios.search.programs.syscalls import counts_of
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.process import ProcessTarget, Program
 
@@ -160,6 +161,47 @@ def test_a_death_between_two_transactions_is_seen(mode: str, speaking: Speaking,
         assert violation is not None
         assert violation.code == "all-or-nothing"
         assert "ended (killed by SIGKILL)" in violation.message
+
+
+FORKS = """
+import json, os, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import speaking_stores as store
+# Lets a process of its own do each request.
+where = {}
+for line in sys.stdin:
+    request, said = json.loads(line), {"answer": "done"}
+    reads, writes = os.pipe()
+    if request["do"] == "describe":
+        said |= store.answer(request)
+    elif request["do"] != "close":
+        where = request if request["do"] == "open" else where
+        if not os.fork():
+            try:
+                store.answer(where)
+                said |= {} if request is where else store.answer(request)
+            except Exception as error:
+                said = {"answer": "refused" if isinstance(error, store.Refused) else "failed", "message": str(error)}
+            os.write(writes, json.dumps(said).encode())
+            os._exit(0)
+        os.close(writes)
+        answer = os.fdopen(reads).read()
+        os.wait()
+        said = json.loads(answer or '{"answer": "failed", "message": "the process is gone"}')
+    print(json.dumps(said), flush=True)
+"""
+
+
+def test_a_program_that_forks_for_each_request_is_killed_where_it_says(search: Search) -> None:
+    with ProcessTarget((sys.executable, "-c", FORKS, str(STORES)), "forks") as target:
+        recorder = search(target, "kill", kills=12, configurations=1)
+    assert recorder.findings == recorder.vacuous == []
+    assert recorder.count("kills") == 12
+
+
+def test_calls_are_counted_in_each_thread_by_itself() -> None:
+    calls = [SystemCall(thread, "fsync", role) for thread, role in ((1, "db"), (2, "db"), (2, "wal"), (2, "db"))]
+    assert counts_of(calls) == {("fsync", "db"): 2, ("fsync", "wal"): 1}
 
 
 FRONT = """

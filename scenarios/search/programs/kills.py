@@ -7,7 +7,6 @@ must open again (`search.programs.syscalls` and `execution.executor` judge it). 
 *every* operation.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,7 +23,7 @@ from tornpage.scenarios.model.scenario import Call, Restart, Scenario, Syscall
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.model.work import Part
 from tornpage.scenarios.search.points import Point
-from tornpage.scenarios.search.programs.syscalls import Syscalls
+from tornpage.scenarios.search.programs.syscalls import Syscalls, counts_of
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.workload import Start
 
@@ -119,7 +118,7 @@ class ProgramKills(Syscalls):
             for step, action in enumerate(self.target.workload(), start=1):
                 trial.at_step(step)
                 trial.call_by_stages(action)
-        for (call, role), count in sorted(Counter((one.call, one.role) for one in watched.calls).items()):
+        for (call, role), count in sorted(counts_of(watched.calls).items()):
             if (KILL, False) in possible_effects(call, role):
                 for ordinal in range(1, min(count, LARGEST_ORDINAL) + 1):
                     fault = SyscallFault(call, role, When(ordinal, ordinal), KILL)

@@ -13,11 +13,12 @@ Not covered: faults in locks and shared memory, an error after the work was done
 and power loss (``crash``).
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from tornpage.faults.plan import KILL, When
-from tornpage.faults.strace import LARGEST_ORDINAL, SyscallFault, SyscallsUnavailableError, possible_effects
+from tornpage.faults.strace import LARGEST_ORDINAL, SyscallFault, SyscallsUnavailableError, SystemCall, possible_effects
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.syscall_injection import SyscallInjection, intrude, unseen
 from tornpage.scenarios.execution.trial import OPEN, Trial
@@ -34,6 +35,17 @@ from tornpage.scenarios.targets.process import HungError, ProcessTarget
 from tornpage.scenarios.targets.process.rehearsal import rehearse
 
 _MOST_HANGS: Final = 10
+
+
+def counts_of(calls: Iterable[SystemCall]) -> dict[tuple[str, str], int]:
+    """How many calls of each kind, on each file's role, can be hit: strace counts those of each thread by themselves.
+
+    A program that forks a process for each request makes more of them, and none of its processes reaches the sum.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for (_, call, role), count in Counter((one.thread, one.call, one.role) for one in calls).items():
+        counts[call, role] = max(counts.get((call, role), 0), count)
+    return counts
 
 
 class Syscalls(PointSearch):
@@ -112,10 +124,7 @@ class Syscalls(PointSearch):
                 raise answer.error
             if answer.kind == "raised":
                 raise TargetError(f"{self.target.name}: {action} fails without any fault: it {answer}")
-        counts: dict[tuple[str, str], int] = {}
-        for one in watched.calls:
-            counts[one.call, one.role] = counts.get((one.call, one.role), 0) + 1
-        return Start(step, action, str(action), files, before, after, counts, stages, answer.value)
+        return Start(step, action, str(action), files, before, after, counts_of(watched.calls), stages, answer.value)
 
     # -- one point -----------------------------------------------------------------------------------------
 
