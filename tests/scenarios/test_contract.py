@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import others_stores
+import plain_stores
 import pytest
 import tiny_stores
 from plain_stores import SoundByBoundNames
@@ -253,3 +254,19 @@ def test_a_store_of_plain_files_that_declares_a_journal_of_sqlite_s_is_told_what
 
     with faults.install(), pytest.raises(SetUpError, match=r"store\.json is no database, .* declares configurations ="):
         require_contract(Forgets(), Forgets.configurations[0], tmp_path)
+
+
+def test_a_store_of_plain_files_that_takes_its_path_for_its_directory_is_told_what_its_reader_sees(
+    tmp_path: Path,
+) -> None:
+    class Elsewhere(SoundByBoundNames):
+        def make(self, path: Path, *others: Any) -> Any:
+            path.mkdir(exist_ok=True)
+            return super().make(path / "notes.json", *others)
+
+        def files_view(self, directory: Path) -> dict[str, Any]:
+            return plain_stores.Store.read(directory / "notes.json")
+
+    target = Elsewhere()
+    with faults.install(), pytest.raises(SetUpError, match="`files_view` finds nothing in the file"):
+        require_contract(target, target.configurations[0], tmp_path)

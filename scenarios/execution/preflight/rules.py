@@ -112,7 +112,7 @@ def missing_table(target: Target, directory: Path) -> str:
     """The missing table that `rows` reads, in words; "" if that is not the error."""
     rows = getattr(target, "rows", None)
     database = target.database(directory)
-    if not callable(rows) or not database.exists():
+    if not callable(rows) or not database.is_file():
         return ""
     with contextlib.closing(faults.connect_unwatched(database)) as connection:
         try:
