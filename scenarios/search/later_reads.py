@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from tornpage.scenarios.execution.session_only import SessionOnly
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
 from tornpage.scenarios.model.judging.answers import NOT_COMPARED, agreed
@@ -47,10 +48,10 @@ class _Course(msgspec.Struct, frozen=True):
 
 
 class LaterReads:
-    """What follows a fault of a plain file in a call, for one target."""
+    """What follows a fault of a plain file in a call, for one target; `directory` is one of its own."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, directory: Path) -> None:
+        self._target, self._directory = target, directory
         self._reads: dict[Configuration, tuple[Action, ...]] = {}
         self._start: Start | None = None
         # By whether the call was acknowledged.
@@ -83,7 +84,7 @@ class LaterReads:
                 continue
             self.made += (Call(action, start.step),)
             value = expected.answer.value if is_known else NOT_COMPARED
-            _judge_read(trial, action, trial.ask(action), value)
+            self._judge(trial, action, trial.ask(action), value)
 
     def follow(self, trial: Trial, start: Start, answer: Answer) -> None:
         """Make what follows the `answer` to the call of `start`, and the small change; raises `Violation`."""
@@ -100,10 +101,34 @@ class LaterReads:
                 trial.reopen()
                 trial.look_after_restart(crashed=False)
             else:
-                _call(trial, action, expected)
+                self._call(trial, action, expected)
             if trial.oracle.settled != expected.view:
                 # A new row has a higher number than without the call that failed.
                 return
+
+    def _call(self, trial: Trial, action: Action, expected: _Expected) -> None:
+        """Make a call with nothing armed, and compare; raises `Violation`."""
+        before = trial.oracle.settled
+        answer = trial.call(action, expected.view)
+        changes = expected.view != before
+        self._judge(trial, action, answer, NOT_COMPARED if changes else expected.answer.value)
+        if changes:
+            trial.look()
+
+    def _judge(self, trial: Trial, action: Action, answer: Answer, value: Any) -> None:
+        """Require that a call with nothing armed is acknowledged, and returns `value`; raises `Violation`."""
+        if answer.kind == "raised":
+            message = f"the fault is gone, and {action} {answer}"
+            raise Violation("still-usable-after-the-fault", message) from answer.error
+        if answer.kind == "refused":
+            message = f"{action} {answer}; without the fault it would be acknowledged"
+            raise Violation("acknowledged-is-durable", message)
+        try:
+            trial.judge_answer(action, answer, value, lambda: value)
+        except Violation:
+            session_only = SessionOnly(self._target, trial.oracle.configuration, self._directory)
+            if not session_only.explains(action, answer.value, value, trial.crash_copy()):
+                raise
 
     def _without_fault(self, configuration: Configuration, start: Start, home: Path, *, is_done: bool) -> _Course:
         """What follows, twice: an answer that differs is not compared. Nothing, if that fails."""
@@ -150,24 +175,3 @@ def _agreed(first: tuple[_Expected, ...], second: tuple[_Expected, ...]) -> tupl
             _Expected(one.action, Answer("done", value=agreed(one.answer.value, other.answer.value)), one.view)
         )
     return tuple(steps)
-
-
-def _call(trial: Trial, action: Action, expected: _Expected) -> None:
-    """Make a call with nothing armed, and compare; raises `Violation`."""
-    before = trial.oracle.settled
-    answer = trial.call(action, expected.view)
-    changes = expected.view != before
-    _judge_read(trial, action, answer, NOT_COMPARED if changes else expected.answer.value)
-    if changes:
-        trial.look()
-
-
-def _judge_read(trial: Trial, action: Action, answer: Answer, value: Any) -> None:
-    """Require that a call with nothing armed is acknowledged, and returns `value`; raises `Violation`."""
-    if answer.kind == "raised":
-        message = f"the fault is gone, and {action} {answer}"
-        raise Violation("still-usable-after-the-fault", message) from answer.error
-    if answer.kind == "refused":
-        message = f"{action} {answer}; without the fault it would be acknowledged"
-        raise Violation("acknowledged-is-durable", message)
-    trial.judge_answer(action, answer, value, lambda: value)

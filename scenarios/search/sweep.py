@@ -79,7 +79,7 @@ class Sweep(PointSearch):
         self.plan = plan
         # The last point whose sticky fault would have met nothing more than the single one; and its result.
         self._same_for_good: tuple[Point, Met] | None = None
-        self._later_reads = LaterReads(target)
+        self._later_reads = LaterReads(target, directory / "later")
         self._warm_reads = WarmReads(target, directory / "warm")
         # Whether the current point is tried in a warm session, and whether that is where it failed a check.
         self._is_due = self._is_warm = False

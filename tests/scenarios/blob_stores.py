@@ -54,6 +54,22 @@ class Drafts:
         self.db.close()
 
 
+class Counts(Drafts):
+    """Sound: it counts what has failed since it was opened."""
+
+    failures = 0
+
+    def write(self, file: Path, data: bytes) -> None:
+        try:
+            super().write(file, data)
+        except OSError:
+            self.failures += 1
+            raise
+
+    def stats(self) -> dict[str, int]:
+        return {"files": len(self.db.execute("SELECT name FROM names").fetchall()), "failures": self.failures}
+
+
 class InPlace(Drafts):
     """Wrong: a file that is there is taken for whole."""
 
@@ -177,6 +193,11 @@ class BlobsTarget(SimpleTarget):
 
     def rows(self, connection: Any) -> Any:
         return dict(connection.execute("SELECT name, digest FROM names").fetchall())
+
+
+class CountsTarget(BlobsTarget):
+    kind = Counts
+    calls = (*BlobsTarget.calls, Action("stats"))
 
 
 class InPlaceTarget(BlobsTarget):

@@ -27,7 +27,7 @@ def swept(target: Any) -> Recorder:
     return run(target, Plan(("sweep",), Profile("test", 1, 20, 0, 0), report=None))
 
 
-@pytest.mark.parametrize("name", ["BlobsTarget", "ExportsTarget", "PublishedTarget"])
+@pytest.mark.parametrize("name", ["BlobsTarget", "ExportsTarget", "PublishedTarget", "CountsTarget"])
 def test_a_store_that_leaves_no_half_file_is_silent(name: str) -> None:
     recorder = swept(getattr(blob_stores, name)())
     assert not recorder.findings
