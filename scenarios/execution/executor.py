@@ -18,6 +18,7 @@ from typing import Final
 from tornpage import faults
 from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.crash import latent
+from tornpage.scenarios.execution.current_reads import require_current
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
 from tornpage.scenarios.execution.injection import prepared
@@ -75,6 +76,8 @@ class Executor(Pair):
         if not isinstance(step, Clear):
             self.real.hidden_errors.require_none()
         self.steps.append(step)
+        if not isinstance(step, Clear):
+            self.last_read = None
         self.counts["steps"] += 1
         if self.trace is not None:
             self.trace(str(step))
@@ -117,6 +120,8 @@ class Executor(Pair):
     def end(self) -> None:
         """Disarm, and check that the store still works and agrees. Raises `Violation`."""
         self.clear()
+        if self.last_read is not None and self.real.session is not None:
+            require_current(self.real, *self.last_read, self.session_only)
         if self.real.session is not None:
             # Checks that need a copy, and the result of a restart on a state that no fault has led to.
             self.real.look_after_crash(self.real.crash_copy())
@@ -212,9 +217,11 @@ class Executor(Pair):
                 self._is_numbered_apart = True
         if wanted.value is not None:
             self._answering.add(step.action.name)
+        if answer.kind == "done" and answer.value and before == after == self.real.oracle.settled:
+            self.last_read = (step.action, answer.value)
         self._note_half_told(answer, before, after)
         if saved is not None and not self._is_followed(answer, before, after):
-            self._put_back(saved, before, after, stages)
+            self._put_back(step.action, saved, before, after, stages)
         else:
             self.made.add(step.action, self.shadow.environment.now_ms)
         self.view = self.real.oracle.settled
@@ -238,7 +245,7 @@ class Executor(Pair):
         elif answer.kind == "done" and after != before:
             self._is_half_told = False
 
-    def _put_back(self, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
+    def _put_back(self, action: Action, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
         """Let the shadow continue from the store's state after a failed call."""
         if self.real.oracle.maybe_committed:
             self.maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
@@ -246,7 +253,8 @@ class Executor(Pair):
         half_way = self.real.oracle.settled != before
         left = self.real.crash_copy()
         if half_way or (before == after and self.real.files_beside(left) != self.real.files_beside(saved)):
-            self.put_shadow(left)
+            has_happened = half_way and self.real.oracle.settled == after
+            self.put_shadow(left, happened=action if has_happened else None)
         else:
             self.shadow.put(saved)
 

@@ -1,8 +1,12 @@
-"""The calls that a shadow has made by itself, made once more to see which answers vary from run to run.
+"""The calls that a shadow has made by itself, made once more without any fault, to judge an answer that differs.
 
 A store may write values of its own into rows that no view shows, such as a token or a time: then the shadow's rows have
 other values, and so has the answer of a call that reads them. Where two more runs of the same calls differ, too, that
 place of the answer is not compared. The shadow's files are the store's own after a crash, and the calls begin there.
+
+After a call that failed the shadow starts again, and the store's session goes on: a call that returns what is new since
+its last one answers otherwise in the two. So an answer is right, too, that a session gives which has made all the calls
+since the store was opened that have had an effect.
 """
 
 from pathlib import Path
@@ -10,8 +14,12 @@ from typing import Any
 
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.judging.answers import is_alike
 from tornpage.scenarios.model.judging.varying import differ_where_these_do
 from tornpage.scenarios.model.target import Action, Configuration, Target
+
+# None: the store was closed and opened again.
+_Calls = list[tuple[Action, int] | None]
 
 
 class MadeAgain:
@@ -22,29 +30,46 @@ class MadeAgain:
         self.begin(files)
 
     def begin(self, files: Files) -> None:
-        """Forget the calls: the shadow continues from these files."""
-        self._files = files
-        self._calls: list[tuple[Action, int]] = []
+        """Forget the calls: store and shadow continue from these files."""
+        self._files, self._calls = files, _Calls()
+        # Of the store's whole session.
+        self._first_files, self._all_calls = files, _Calls()
+
+    def go_on(self, files: Files, action: Action, now_ms: int) -> None:
+        """Note a call that failed and had its effect: the shadow continues from these files, the session goes on."""
+        self._all_calls.append((action, now_ms))
+        self._files, self._calls = files, _Calls()
+
+    def restart(self) -> None:
+        """Note that the store was opened again; the shadow goes on."""
+        self._all_calls.append(None)
 
     def add(self, action: Action, now_ms: int) -> None:
         """Note a call that the shadow has made, at this time in milliseconds."""
         self._calls.append((action, now_ms))
+        self._all_calls.append((action, now_ms))
 
     def explains(self, action: Action, now_ms: int, answered: Any, wanted: Any) -> bool:
-        """Whether an answer differs from the `wanted` one only where two runs differ from each other."""
+        """Whether an answer that is not the `wanted` one is right, as far as it does not vary from run to run."""
         try:
-            first, second = (self._answer(action, now_ms) for _ in range(2))
+            first, second = (self._answer(self._files, self._calls, action, now_ms) for _ in range(2))
+            if differ_where_these_do(answered, wanted, first, second):
+                return True
+            return is_alike(answered, self._answer(self._first_files, self._all_calls, action, now_ms))
         except Exception:  # noqa: BLE001 - whatever fails there explains nothing
             return False
-        return differ_where_these_do(answered, wanted, first, second)
 
-    def _answer(self, action: Action, now_ms: int) -> Any:
+    def _answer(self, files: Files, calls: _Calls, action: Action, now_ms: int) -> Any:
         """The answer of a call after the others."""
-        place(self._files, self._home)
+        place(files, self._home)
         with Trial(self._target, self._configuration, self._home, {}) as trial:
             trial.open()
-            for one, at_ms in self._calls:
-                trial.environment.now_ms = at_ms
-                trial.ask(one)
+            for one in calls:
+                if one is None:
+                    trial.close()
+                    trial.open()
+                else:
+                    call, trial.environment.now_ms = one
+                    trial.ask(call)
             trial.environment.now_ms = now_ms
             return trial.ask(action).value

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tornpage.faults.contention.schedule import Hop
 from tornpage.scenarios.execution.crash.recording import Recording
@@ -75,6 +75,8 @@ class Pair:
         self.maybe_committed: list[tuple[View, Files | None]] = []
         # The hops of the last two concurrent calls, in order.
         self.hops: list[Hop] = []
+        # The last step, if it was a call that only reads, and its answer.
+        self.last_read: tuple[Action, Any] | None = None
         # The calls that return something, and whether any has failed yet.
         self._answering: set[str] = set()
         self.has_failed = False
@@ -171,6 +173,7 @@ class Pair:
         with self.recorded("open", self.view) as record_answer:
             answer = record_answer(self.real.call(OPEN, self.view))
         self.keep_hidden(OPEN, answer, met)
+        self.made.restart()
         return answer
 
     def close_session(self) -> None:
@@ -187,12 +190,16 @@ class Pair:
             with self.recording.call(self.steps_before + len(self.steps), call, after, stages) as record_answer:
                 yield record_answer
 
-    def put_shadow(self, files: Files) -> None:
+    def put_shadow(self, files: Files, *, happened: Action | None = None) -> None:
         """Let the shadow continue from the store's files, which faults or a crash have left.
 
-        Raises `Violation` if it can't.
+        `happened`: the call that failed and had its effect, after which the store's session goes on. Raises `Violation`
+        if the shadow can't be opened.
         """
-        self.made.begin(files)
+        if happened is None:
+            self.made.begin(files)
+        else:
+            self.made.go_on(files, happened, self.shadow.environment.now_ms)
         self._start_shadow(files, cleanly=False)
 
     def restart_shadow(self, *, cleanly: bool = False) -> None:

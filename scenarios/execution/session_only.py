@@ -4,6 +4,9 @@ A session in which a call has failed counts that; the shadow's has not. So befor
 sessions are asked, at each state of the workload: what they all answer, whatever the call's arguments, says nothing of
 the rows, and is not compared, if a new session on the store's files answers it, too. A mapping is compared field by
 field.
+
+What it does tell of the rows must be the state's own: a read that a new session answers otherwise, and that has the
+answer of an earlier state, comes from a cache that nothing has cleared.
 """
 
 from pathlib import Path
@@ -32,26 +35,52 @@ class SessionOnly:
             return False
         return _differ_where_all_agree(answered, wanted, [cold, *them])
 
+    def is_outdated(self, action: Action, answered: Any, files: Files, now_ms: int) -> tuple[Any] | None:
+        """What a new session on the store's `files` answers, if a read's answer is that of an earlier state; or None.
+
+        Other answers may depend on what the session has read before, as those of a cursor do.
+        """
+        try:
+            now, again = (self._answers(files, [action], now_ms)[0] for _ in range(2))
+            if not is_alike(now, again) or _in_any_order(now) == _in_any_order(answered):
+                return None
+            before = [answer for files, at in self._states() for answer in self._answers(files, [action], at)]
+            them = [now, *before, *self._at_each_state(action)]
+        except Exception:  # noqa: BLE001 - what fails there is for the searches to find
+            return None
+        is_old = any(_in_any_order(one) == _in_any_order(answered) for one in before)
+        return (now,) if is_old and not _differ_where_all_agree(answered, now, them) else None
+
     def _at_each_state(self, action: Action) -> list[Any]:
         """The answers of new sessions to all calls of that name, at each state of the workload."""
-        workload, states = self._target.workload(), [Files()]
+        them = {str(one): one for one in (action, *self._target.workload()) if one.name == action.name}
+        return [answer for files, _ in self._states() for answer in self._answers(files, [*them.values()])]
+
+    def _states(self) -> list[tuple[Files, int]]:
+        """The files at each state of the workload, and the time then."""
         place({}, self._home)
         with Trial(self._target, self._configuration, self._home, {}) as trial:
+            states = [(Files(), trial.environment.now_ms)]
             trial.open()
-            for step, one in enumerate(workload, start=1):
+            for step, one in enumerate(self._target.workload(), start=1):
                 trial.at_step(step)
                 trial.ask(one)
-                states.append(trial.crash_copy())
-        them = {str(one): one for one in (action, *workload) if one.name == action.name}
-        return [answer for files in states for answer in self._answers(files, [*them.values()])]
+                states.append((trial.crash_copy(), trial.environment.now_ms))
+        return states
 
-    def _answers(self, files: Files, actions: list[Action]) -> list[Any]:
+    def _answers(self, files: Files, actions: list[Action], now_ms: int | None = None) -> list[Any]:
         answers = []
         for action in actions:
             place(files, self._home)
             with Trial(self._target, self._configuration, self._home, {}) as trial:
+                trial.environment.now_ms = trial.environment.now_ms if now_ms is None else now_ms
                 answers.append(trial.open().ask(action).value)
         return answers
+
+
+def _in_any_order(answer: Any) -> Any:
+    """An answer that is equal to another one if they differ in the order of a list only."""
+    return sorted(map(repr, answer)) if isinstance(answer, list) else answer
 
 
 def _differ_where_all_agree(one: Any, other: Any, them: list[Any]) -> bool:

@@ -1,10 +1,10 @@
 """A cache that the view does not show: what the store returns to a read, after a failed call, if it was asked before.
 
-Method. Points start in a cold session, in which nothing has been read. So after some points whose call raised, the same
-fault is tried once more in a warm one: each reading call of the workload is made, then the call under the fault, then
-each reading call again. As the file shows, the call has happened or it has not; the reading calls must return what they
-return in that state without a fault. A difference counts only if the executor finds it, too, in the point's scenario:
-it knows answers that tell of the session only.
+Method. Points start in a cold session, in which nothing has been read. So after the first point of each call that
+raised and had happened, and after the first that had not, the same fault is tried once more in a warm one: each reading
+call of the workload is made, then the call under the fault, then each reading call again. As the file shows, the call
+has happened or it has not; the reading calls must return what they return in that state without a fault. A difference
+counts only if the executor finds it, too, in the point's scenario: it knows answers that tell of the session only.
 
 Not covered: a fault that the warm session does not meet, since it has read its pages before; calls that were
 acknowledged under a fault (``fuzz`` makes them); and a workload without reading calls.
@@ -12,7 +12,7 @@ acknowledged under a fault (``fuzz`` makes them); and a workload without reading
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -28,9 +28,6 @@ from tornpage.scenarios.model.target import Action, Configuration, Target, View
 from tornpage.scenarios.search.reading_calls import reading_calls
 from tornpage.scenarios.search.workload import Start
 
-# So many kinds of faults are tried once more in a call, for each outcome that it can have.
-_MOST: Final = 2
-
 
 class WarmReads:
     """The warm sessions of one target; `directory` is one of its own."""
@@ -39,22 +36,21 @@ class WarmReads:
         self._target, self._directory = target, directory
         self._reads: dict[Configuration, tuple[Action, ...]] = {}
         self._start: Start | None = None
-        # By whether the call has happened: the kinds of faults tried.
-        self._tried: dict[bool, set[Any]] = {}
-        self._after: dict[str, Any] | None = None
+        # Of a call of the workload: whether one was tried that had happened, and one that had not.
+        self._tried: set[bool] = set()
+        # By the same: the answers without a fault.
+        self._wanted: dict[bool, dict[str, Any]] = {}
 
-    def is_due(self, start: Start, kind: Any, answer: Answer, settled: View) -> bool:
+    def is_due(self, start: Start, answer: Answer, settled: View) -> bool:
         """Whether to try a fault once more under which the call of `start` has left the state `settled`."""
         if start is not self._start:
-            self._start, self._tried, self._after = start, {True: set(), False: set()}, None
+            self._start, self._tried, self._wanted = start, set(), {}
         is_known = start.before != start.after and settled in (start.before, start.after)
         if answer.kind != "raised" or start.action in (OPEN, CLOSE) or not is_known:
             return False
-        tried = self._tried[settled == start.after]
-        if kind in tried or len(tried) >= _MOST:
-            return False
-        tried.add(kind)
-        return True
+        is_first = (settled == start.after) not in self._tried
+        self._tried.add(settled == start.after)
+        return is_first
 
     def scenario(self, point: Scenario, start: Start) -> Scenario:
         """The scenario of a point, in a warm session."""
@@ -82,7 +78,7 @@ class WarmReads:
             if fault.depth == "statement":
                 trial.watch_statements()
             trial.open()
-            before = dict(self._answers(trial, configuration))
+            list(self._answers(trial, configuration))
             with OPENERS[type(fault)](trial, fault):
                 answer = trial.call(start.action, start.after, start.stages)
             try:
@@ -93,22 +89,25 @@ class WarmReads:
             if answer.kind != "raised" or settled not in (start.before, start.after):
                 return True
             now = dict(self._answers(trial, configuration))
-        wanted = before if settled == start.before else self._answers_after(configuration, start, home)
+        wanted = self._answers_without_fault(configuration, start, home, happened=settled == start.after)
         return all(is_alike(now.get(key), value) for key, value in wanted.items())
 
-    def _answers_after(self, configuration: Configuration, start: Start, home: Path) -> dict[str, Any]:
-        """The answers of a warm session after the call without a fault; of two, where they agree."""
-        if self._after is None:
+    def _answers_without_fault(
+        self, configuration: Configuration, start: Start, home: Path, *, happened: bool
+    ) -> dict[str, Any]:
+        """The answers of a warm session in which the call succeeds, or is not made; of two, where they agree."""
+        if happened not in self._wanted:
             runs = []
             for _ in range(2):
                 with self._opened(configuration, start, home) as trial:
                     trial.open()
                     list(self._answers(trial, configuration))
-                    trial.call(start.action, start.after, start.stages)
+                    if happened:
+                        trial.call(start.action, start.after, start.stages)
                     runs.append(dict(self._answers(trial, configuration)))
             one, other = runs
-            self._after = {key: agreed(value, other[key]) for key, value in one.items() if key in other}
-        return self._after
+            self._wanted[happened] = {key: agreed(value, other[key]) for key, value in one.items() if key in other}
+        return self._wanted[happened]
 
     def _answers(self, trial: Trial, configuration: Configuration) -> Iterator[tuple[str, Any]]:
         """The answers of the reading calls that are acknowledged."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.preflight.contract import require_same_when_cold
 from tornpage.scenarios.execution.reopen import Reopened, fails_later
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
@@ -268,15 +269,30 @@ class WorkloadSearch(Search):
             return msgspec.structs.replace(start, is_refused=warm.kind == "refused")
         wanted = agreed(warm.value, start.wanted)
         if isinstance(wanted, NotCompared):
-            both = warm.value, start.wanted
-            is_in_memory = not any(isinstance(one, NotCompared) for one in both) and is_alike(
-                self.answer_again(configuration, start), start.wanted
-            )
-            why = _IN_MEMORY.format(*map(in_words, both)) if is_in_memory else wanted.reason
-            self.note(f"the answer of {start.action.name} is not compared: {why}")
+            only_reads = start.before == start.after and not start.lead
+            if not only_reads or not self._is_outdated(configuration, start):
+                why = self._why_not_compared(configuration, start, warm.value) or wanted.reason
+                self.note(f"the answer of {start.action.name} is not compared: {why}")
         elif wanted is not None:
             self.counts["answers"] += 1
         return msgspec.structs.replace(start, wanted=wanted)
+
+    def _why_not_compared(self, configuration: Configuration, start: Start, warm: Any) -> str:
+        """Why the `warm` session's answer is not the one of a new session; "" if it varies from run to run."""
+        both = warm, start.wanted
+        if any(isinstance(one, NotCompared) for one in both):
+            return ""
+        is_in_memory = is_alike(self.answer_again(configuration, start), start.wanted)
+        return _IN_MEMORY.format(*map(in_words, both)) if is_in_memory else ""
+
+    def _is_outdated(self, configuration: Configuration, start: Start) -> bool:
+        """Whether a read returns what was there before; found by a scenario that ends with it, and recorded."""
+        steps = tuple(Call(one) for one in self.target.workload()[: start.step])
+        scenario = Scenario(self.target.name, configuration, steps)
+        violation, _ = play(scenario, self.target, self.directory / "outdated")
+        if violation is not None:
+            self.found(violation, scenario)
+        return violation is not None
 
     def _require_same_when_cold(self, trial: Trial, action: Action, before: View, after: View) -> None:
         try:
@@ -302,5 +318,4 @@ class WorkloadSearch(Search):
                 raise fails_later(f"with nothing armed, {action} fails", answer.error) from answer.error
             after = dry.live_view()
         start = self._start(configuration, step, action, files, view, after, stages)
-        start = self._as_answered(configuration, start, answer)
-        return msgspec.structs.replace(start, lead=lead)
+        return self._as_answered(configuration, msgspec.structs.replace(start, lead=lead), answer)
