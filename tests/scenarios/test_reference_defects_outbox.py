@@ -17,7 +17,7 @@ from tornpage.ledger.disk import rows
 from tornpage.ledger.outbox import Outbox, legacy, queue
 from tornpage.ledger.outbox import recovery as passes
 from tornpage.ledger.outbox import rules as outbox_rules
-from tornpage.ledger.outbox.messages import IMPORTED, MESSAGES
+from tornpage.ledger.outbox.messages import IMPORTED, MESSAGES, ImportedFile
 from tornpage.scenarios.targets.reference.scripts import (
     arguments,
     circumstances,
@@ -69,6 +69,16 @@ def know_by_any_key(self: Any, transaction: Any, file: Any, insert: Any = Outbox
 def raise_the_level_late(self: Any, file: Any) -> Any:
     with self._database.transaction() as transaction, self._durable():
         return self._insert_or_ignore(transaction, file)
+
+
+def import_what_was_not_there(self: Any, file: Any, store: Any = Outbox._store_imported) -> Any:
+    message = file.message
+    if any(one.id == message.id or one.idempotency_key == message.idempotency_key for one in self.list()):
+        return store(self, file)
+    with self._durable(), self._database.transaction() as transaction:
+        transaction.write(MESSAGES, MESSAGES.encode(message))
+        transaction.write(IMPORTED, IMPORTED.encode(ImportedFile(message.id, self._now(), file.fingerprint)))
+    return "imported"
 
 
 class _NeverError(Exception):
@@ -249,6 +259,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
                 put(passes.RecoveringQueue, "_why_not_expire", lambda *_: None)), together.overtaken_passes),
     "the level of an import is raised inside its transaction": (
         put(Outbox, "_store_imported", raise_the_level_late), drivers.durable_imports),
+    "an import looks for its message before its transaction": (
+        put(Outbox, "_store_imported", import_what_was_not_there), together.overtaken_ends),
     "a dead sender's lease is released by anyone": (put(Outbox, "release", release_what_is_free), hands.dead_senders),
 }  # fmt: skip
 

@@ -46,6 +46,21 @@ def test_the_ledger_does_in_every_script_what_the_model_says(tmp_path: Path) -> 
     assert [wrong_in(one, tmp_path / f"{number}") for number, one in enumerate(scripts())] == [""] * len(scripts())
 
 
+def test_another_process_comes_just_before_each_change() -> None:
+    """A call that looks before its transaction would pass else: no fault and no second call shows it."""
+    calls = [action for script in scripts() for action in script]
+    overtaken = {one.args["then"]["name"] for one in calls if one.name == "overtaken" and one.args.get("at") == 1}
+    changing = {
+        name
+        for name, rule in model_package.ACTIONS.items()
+        if name.partition(".")[0] in ("tasks", "history", "outbox") and rule.__name__ != "asked"
+    }
+    # A command on many rows, which has a script of its own.
+    changing.remove("outbox.pruned")
+    assert changing | {"batch", "recover"} <= overtaken
+    assert any(one.name == "maintenance_while" for one in calls)
+
+
 QUICK_SCRIPTS = [
     together.elsewhere, together.batches, upkeep.audit, edges.odd_values, drivers.two_faults, drivers.durable_imports,
     edges.values_that_python_calls_equal, drivers.interrupts, tasks.refused_creation,

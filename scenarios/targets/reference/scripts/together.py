@@ -315,6 +315,13 @@ def overtaken_ends() -> Iterator[Action]:
         if call("outbox.release", worker_id="w") in (first, mine):
             yield call("outbox.claim", message_id=f"m{number}", worker_id="w")
         yield overtaken(number, "message_id", "m", first, mine)
+    # A message of the id, or of the key, of a file that has just been read; the same one, or another.
+    old = {"channel": "mail", "to": "you"}
+    for number, (name, target) in enumerate(product(("i", "other"), ("you", "me"))):
+        content = {"id": f"i{number}", **old, "idempotencyKey": f"key-i{number}"}
+        yield call("legacy_file", name="f.json", content=content)
+        known = enqueue(f"{name}{number}", {**content, "to": target}, idempotency_key=f"key-i{number}")
+        yield Action("overtaken", {"first": within(known), "then": within(call("outbox.import_legacy")), "at": 1})
 
 
 def overtaken_passes() -> Iterator[Action]:
