@@ -93,7 +93,7 @@ def test_every_action_of_the_references_machines_is_drawn_and_no_other(name: str
     row = {"queued_at": 5, "run_id": None, "task_id": "x"}
     view: View = {f"{kind}/x": row for kind in ("task", "run", "session", "message")}
     seen: set[str] = set()
-    settings(FIXED, max_examples=1_500)(given(MACHINES[name].draw(view))(lambda action: seen.add(action.name)))()
+    settings(FIXED, max_examples=600)(given(MACHINES[name].draw(view))(lambda action: seen.add(action.name)))()
     assert seen == MACHINES[name].actions
 
 
@@ -129,7 +129,7 @@ def test_the_power_is_cut_only_where_something_is_promised(
     told: list[object] = []
     do = Executor.do
     monkeypatch.setattr(Executor, "do", lambda executor, step: (told.append(step), do(executor, step)))
-    fuzz(home, configurations=(Configuration("wal", synchronous),), scenarios=60, steps=8, scenarios_a_batch=20)
+    fuzz(home, configurations=(Configuration("wal", synchronous),), scenarios=20, steps=8, scenarios_a_batch=20)
     stops = [step for step in told if isinstance(step, CrashAt)]
     assert any(not step.power for step in stops)
     assert any(step.power for step in stops) is some
@@ -277,7 +277,7 @@ def test_whoever_is_cut_short_while_writing_leaves_the_old_file(
 
 
 def test_the_command_goes_on_with_the_seed_of_the_file(command: Command) -> None:
-    tiny = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--steps", 5, "--json")
+    tiny = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL", "--steps", 2, "--json")
     whole = json.loads(command("fuzz", *tiny, "--scenarios", 40, "--seed", 7).out)
     command("fuzz", *tiny, "--scenarios", 20, "--seed", 7)
     rest = json.loads(command("fuzz", *tiny, "--scenarios", 40, "--continue").out)
@@ -345,7 +345,7 @@ class Forgets(tiny_stores.Tiny):
 def test_a_store_that_never_syncs_is_found_by_a_power_cut_and_its_scenario_plays_again(
     shim: faults.Shim, home: Path
 ) -> None:
-    recorder, _ = fuzz(home, Forgets(), scenarios=200, steps=10, scenarios_a_batch=20, shrinks=False)
+    recorder, _ = fuzz(home, Forgets(), scenarios=200, steps=10, scenarios_a_batch=20, shrinks=False, seed=2)
     scenario: Scenario = recorder.findings[0].finding.scenario
     assert any(isinstance(step, CrashAt) and step.power for step in scenario.steps)
     violation, _ = play(scenario, Forgets(), home / "again")
