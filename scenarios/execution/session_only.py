@@ -14,7 +14,7 @@ from typing import Any
 
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
-from tornpage.scenarios.model.judging.answers import is_alike
+from tornpage.scenarios.model.judging.answers import in_any_order, is_alike
 from tornpage.scenarios.model.target import Action, Configuration, Target
 
 
@@ -42,13 +42,13 @@ class SessionOnly:
         """
         try:
             now, again = (self._answers(files, [action], now_ms)[0] for _ in range(2))
-            if not is_alike(now, again) or _in_any_order(now) == _in_any_order(answered):
+            if not is_alike(now, again) or in_any_order(now) == in_any_order(answered):
                 return None
             before = [answer for files, at in self._states() for answer in self._answers(files, [action], at)]
             them = [now, *before, *self._at_each_state(action)]
         except Exception:  # noqa: BLE001 - what fails there is for the searches to find
             return None
-        is_old = any(_in_any_order(one) == _in_any_order(answered) for one in before)
+        is_old = any(in_any_order(one) == in_any_order(answered) for one in before)
         return (now,) if is_old and not _differ_where_all_agree(answered, now, them) else None
 
     def _at_each_state(self, action: Action) -> list[Any]:
@@ -76,11 +76,6 @@ class SessionOnly:
                 trial.environment.now_ms = trial.environment.now_ms if now_ms is None else now_ms
                 answers.append(trial.open().ask(action).value)
         return answers
-
-
-def _in_any_order(answer: Any) -> Any:
-    """An answer that is equal to another one if they differ in the order of a list only."""
-    return sorted(map(repr, answer)) if isinstance(answer, list) else answer
 
 
 def _differ_where_all_agree(one: Any, other: Any, them: list[Any]) -> bool:

@@ -119,3 +119,55 @@ def test_a_reader_sees_half_of_what_is_written(target: Target, seed: int) -> Non
 @pytest.mark.parametrize("target", [Shared(), InOne()])
 def test_a_reader_sees_all_or_nothing_of_a_transaction(target: Target) -> None:
     assert not found(target, 0)
+
+
+class RemembersTheTotal(Halves):
+    """Keeps the total until it writes itself."""
+
+    kept: int | None = None
+
+    def put(self, name: str, n: int) -> None:
+        super().put(name, n)
+        self.kept = None
+
+    def total(self) -> int:
+        self.kept = super().total() if self.is_outdated() or self.kept is None else self.kept
+        return self.kept
+
+    def is_outdated(self) -> bool:
+        return False
+
+
+class AsksForTheVersion(RemembersTheTotal):
+    version: int = 0
+
+    def is_outdated(self) -> bool:
+        before, (self.version,) = self.version, self.db.execute("PRAGMA data_version").fetchone()
+        return before != self.version
+
+
+class TellsWhatIsNew(Halves):
+    """The total of what has come since the last call."""
+
+    told = 0
+
+    def total(self) -> int:
+        before, self.told = self.told, super().total()
+        return self.told - before
+
+
+class OfKind(Target):
+    """Two threads, each with a store of its own."""
+
+    def __init__(self, kind: type[Halves], callers: tuple[Callers, ...] | None) -> None:
+        super().__init__()
+        self.kind, self.callers = kind, callers  # type: ignore[misc, assignment]
+
+
+def test_a_cache_that_the_view_does_not_show_is_stale_after_another_caller_s_commit() -> None:
+    assert found(OfKind(RemembersTheTotal, ("threads",)), seed=0) == {"stale-view"}
+
+
+@pytest.mark.parametrize("kind", [AsksForTheVersion, TellsWhatIsNew])
+def test_a_cache_that_is_read_again_and_what_is_new_are_not_stale(kind: type[Halves]) -> None:
+    assert found(OfKind(kind, ("threads",)), seed=0) == set()

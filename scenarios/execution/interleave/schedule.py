@@ -1,7 +1,9 @@
 """One schedule, played and judged: the first caller up to a switch point, the second, the first again.
 
 Both sessions are opened before either call, so cached state from then is under test, too. When both calls have ended,
-each session's view is checked (`stale-view`), then the file (`not-serializable`, `handed-out-twice`).
+each session's view is checked (`stale-view`), then the file (`not-serializable`, `handed-out-twice`). A cache that the
+view does not show is met by a first call that only reads: it is made again after the second one, and may not have the
+same answer if a new session has another one.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from tornpage.faults.contention.schedule import Deadlock, Hop, switch
+from tornpage.faults.contention.schedule import Deadlock, Hop, alone, switch
 from tornpage.faults.contention.turns import Ended, Paused, Waiting
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.interleave.between import Between, file_now, is_of_whole_calls, require_kept
@@ -20,6 +22,7 @@ from tornpage.scenarios.execution.interleave.sessions import Said, Session, Sett
 from tornpage.scenarios.execution.reopen import is_damage
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.judging.answers import in_any_order, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.scenario import Interleave
 from tornpage.scenarios.model.target import Configuration, TargetError, View
@@ -34,6 +37,8 @@ class Played(msgspec.Struct, frozen=True):
     outcome: Outcome
     points: tuple[int, int]
     files: Files = {}
+    # The first caller's answer to its call, made again at the end, if that only reads.
+    again: Said | None = None
 
 
 class Stage:
@@ -63,6 +68,7 @@ class Stage:
                 detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")
                 sides = {"memory": shown, "disk": played.outcome.view}
                 raise Violation("stale-view", f"after both calls: {detail}", sides)
+        self._require_current(played.again, step, serial)
         return msgspec.structs.replace(played, files=files)
 
     def _played(
@@ -135,7 +141,38 @@ class Stage:
         said: list[Said] = [ended[session.name].result for session in self.sessions]
         views = [self._look(session) for session in self.sessions]
         outcome = Outcome(said[0], said[1], self._read_file(serial))
-        return Played(tuple(self.hops), outcome, (ended["A"].points, ended["B"].points)), views
+        points = ended["A"].points, ended["B"].points
+        return Played(tuple(self.hops), outcome, points, again=self._asked_again(step, serial)), views
+
+    def _asked_again(self, step: Interleave, serial: Serial) -> Said | None:
+        """What the first caller answers to its call once more, where that is the schedule without a switch.
+
+        None if it answers otherwise the next time: it returns what is new since the last one.
+        """
+        if step.switch or not serial.only_reads(step.first):
+            return None
+        reader, said = self.sessions[0], list[Said]()
+        try:
+            for _ in range(2):
+                reader.start(step.first, frozenset())
+                said.append(alone(reader).result)
+        except Deadlock as deadlock:
+            raise Violation("deadlock", f"{step.first}, made again, does not return: {deadlock.stacks}") from deadlock
+        return said[0] if is_alike(said[0].value, said[1].value) else None
+
+    def _require_current(self, again: Said | None, step: Interleave, serial: Serial) -> None:
+        """Require that a read made again after the other call does not return what was there before."""
+        if again is None or again.kind != "done" or not again.value:
+            return
+        before, after = serial.confirmed().run(step.first).said, serial.confirmed().run(step.second, step.first).said
+        value, old, new = (in_any_order(one.value) for one in (again, before, after))
+        if after.kind == "done" and is_alike(value, old) and not is_alike(value, new):
+            raise Violation(
+                "stale-view",
+                f"A: {step.first}, made again after B: {step.second}, returns {in_words(again.value)}, as before it; "
+                f"a new session returns {in_words(after.value)}",
+                {"memory": {step.first.name: again.value}, "disk": {step.first.name: after.value}},
+            )
 
     def _read_file(self, serial: Serial) -> View:
         try:

@@ -218,6 +218,7 @@ class InProcess:
         # Whether it answers requests; a process that does not gets no further ones.
         self.fit = True
         if (why := self._hear(_STARTS_WITHIN_S)) is not None:
+            self.end()
             raise TargetError(f"{target.name} can't be loaded in another process: {why}")
 
     def open(self, setting: Setting) -> None:

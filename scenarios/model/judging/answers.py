@@ -119,6 +119,11 @@ def agreed(first: Any, *others: Any) -> Any:
     return first
 
 
+def in_any_order(answer: Any) -> Any:
+    """An answer that is equal to another one if they differ in the order of a list only."""
+    return sorted(map(repr, answer)) if isinstance(answer, list) else answer
+
+
 def is_wrong(answered: Any, wanted: Any, again: Callable[[], Any]) -> bool:
     """Whether an answer differs from the answer without a fault; `again` repeats the call without one.
 
