@@ -143,9 +143,39 @@ class Behind:
 """
 
 
-def test_a_store_that_writes_in_batches_is_told_why_it_has_no_target(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "behind.py").write_text(BEHIND)
-    wrote = command("new", "target", "--from", "behind:Behind")
+# Each second call writes, and so does `flush`; the rows have numbers.
+BY_TWO = """
+import sqlite3
+
+class Behind:
+    def __init__(self, path, size=2):
+        self.size, self.waiting = size, []
+        self.db = sqlite3.connect(path)
+        self.db.execute("CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, kind TEXT, data TEXT)")
+        self.db.commit()
+
+    def log(self, kind: str, data: str):
+        self.waiting.append((kind, data))
+        if len(self.waiting) >= self.size:
+            self.flush()
+
+    def flush(self):
+        with self.db:
+            self.db.executemany("INSERT INTO event (kind, data) VALUES (?, ?)", self.waiting)
+        self.waiting.clear()
+
+    def close(self):
+        self.flush()
+        self.db.close()
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("behind", BEHIND), ("by_two", BY_TWO)])
+def test_a_store_that_writes_in_batches_is_told_why_it_has_no_target(
+    name: str, text: str, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / f"{name}.py").write_text(text)
+    wrote = command("new", "target", "--from", f"{name}:Behind")
     assert wrote.code == 2
     assert "it is a write-behind store" in wrote.err
     assert "differs on each run" not in wrote.err

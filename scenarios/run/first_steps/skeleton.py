@@ -24,7 +24,7 @@ from tornpage.scenarios.model.target import Action, Configuration, TargetError, 
 from tornpage.scenarios.run.first_steps.answers import Answer, quoted, views
 from tornpage.scenarios.run.first_steps.arguments import bounds_in
 from tornpage.scenarios.run.first_steps.bounds import statement
-from tornpage.scenarios.run.first_steps.left_out import READS_BOTH, NotLearned, not_read
+from tornpage.scenarios.run.first_steps.left_out import READS_BOTH, WRITE_BEHIND, NotLearned, not_read
 from tornpage.scenarios.run.first_steps.observed import Beat, Observed
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, grouped
 from tornpage.scenarios.run.first_steps.validated import is_put_right_when_read
@@ -125,7 +125,10 @@ def _first_that_holds(observed: Observed, module: str, store: str, directory: Pa
         key=lambda one: 2 if any(part in one for part in failed) else int(" the beat " in one),
     )
     beside = not_read(observed.other_databases)
-    raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}{beside}")
+    # A call without arguments has nothing of its own to write.
+    bare = [beat.action for beat in observed.beats if not beat.action.args]
+    later = f"; if {bare[0]} writes what other calls have left, {WRITE_BEHIND}" if bare else ""
+    raise NotLearned(f"no proposal keeps the contract of view and rows; one failed with: {worst}{later}{beside}")
 
 
 def _that_holds(
