@@ -235,6 +235,38 @@ def test_only_what_meets_a_fault_is_played_where_the_whole_passes_without_it() -
         assert any(isinstance(step, Call | Restart) for step in after)
 
 
+def test_a_fault_at_a_later_operation_than_one_that_is_not_reached_is_not_played() -> None:
+    plans: list[str] = []
+
+    def judged(scenario: Scenario, _target: object, _directory: Path) -> tuple[Violation | None, Counter[str]]:
+        plan = armed(scenario)
+        plans.append(plan)
+        # There are two writes and four reads, of which the last one is read again.
+        fired = plan.startswith(("write@1", "write@2", "read")) if plan else False
+        fails = plan == "read@4=IOERR_READ" and "c" in called(scenario)
+        return (WRONG if fails else None), Counter(fired=int(fired))
+
+    scenario = Scenario("none", Configuration(), (Arm("read@4=IOERR_READ"), call("c")))
+    short, _ = minimise(scenario, WRONG, Files(), Path(), judged)  # type: ignore[arg-type]
+    assert short == scenario
+    assert "write@2=FULL" in plans
+    assert plans.count("write@3=FULL") == 2  # also where the store is opened before
+    assert "write@4=FULL" not in plans
+
+
+def test_a_fault_that_one_call_does_not_reach_is_played_with_another_one() -> None:
+    def judged(scenario: Scenario, _target: object, _directory: Path) -> tuple[Violation | None, Counter[str]]:
+        reaches = armed(scenario) == "write@3=FULL" and "c" in called(scenario)
+        return (WRONG if reaches else None), Counter(fired=int(reaches))
+
+    scenario = Scenario("none", Configuration(), (Arm("write@3=FULL"), call("c"), call("d")))
+    short, _ = minimise(scenario, WRONG, Files(), Path(), judged)  # type: ignore[arg-type]
+    assert short.steps == (Arm("write@3=FULL"), call("c"))
+    scenario = Scenario("none", Configuration(), (Arm("write@3=FULL"), call("d"), call("c")))
+    short, _ = minimise(scenario, WRONG, Files(), Path(), judged)  # type: ignore[arg-type]
+    assert short.steps == (Arm("write@3=FULL"), call("c"))
+
+
 def test_what_needs_no_fault_from_the_start_is_shrunk_too() -> None:
     steps = (call("a"), Restart(), call("b"))
     assert shown_where(steps, lambda story: WRONG if "a" in called(story) else None).scenario.steps == (call("a"),)

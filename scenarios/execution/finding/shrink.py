@@ -17,7 +17,7 @@ Then, in this order, until nothing changes; each change is kept if the scenario 
 So every fault that a shrunk scenario still has is needed; `what_suffices` lists them in words.
 
 Where the whole has passed without its faults, no scenario is played in which none is in force during any step; that the
-shortest one needs them is checked at the end.
+shortest one needs them is checked at the end. Nor is a fault at a later operation than one that was not reached.
 
 A search with a time limit ends this early: the scenario is then the shortest so far.
 
@@ -140,14 +140,20 @@ def minimise(
     seen = violation
     # Each pass over the steps comes to most of the same scenarios once more.
     in_vain: list[Scenario] = []
+    unreached: dict[tuple[str, ...], int] = {}
 
     def still_fails(shorter: Scenario) -> Violation | None:
         if shorter in in_vain or is_over() or (needs_fault and not _meets_one(shorter)):
             return None
-        found = _played(shorter, target, directory, play)
+        kind, ordinal = _single_fault(shorter)
+        if ordinal >= unreached.get(kind, ordinal + 1):
+            return None
+        found, counts = _outcome(shorter, target, directory, play)
         if found is not None and is_same(found, seen):
             return found
         in_vain.append(shorter)
+        if counts.get("fired") == 0:
+            unreached.setdefault(kind, ordinal)
         return None
 
     while True:
@@ -176,12 +182,28 @@ def _meets_one(scenario: Scenario) -> bool:
     return False
 
 
-def _played(scenario: Scenario, target: Target, directory: Path, play: Play) -> Violation | None:
+def _single_fault(scenario: Scenario) -> tuple[tuple[str, ...], int]:
+    """The scenario but for the ordinal of its only fault, and that; 0 where it has no fault, or is not alone."""
+    conditions = [step for step in scenario.steps if isinstance(step, Conditional)]
+    arm = conditions[0] if len(conditions) == 1 else None
+    plan = faults.FaultPlan.parse(arm.plan).faults if isinstance(arm, Arm) else ()
+    # The arguments of a call have no hash.
+    if arm is None or len(plan) != 1:
+        return tuple(map(repr, scenario.steps)), 0
+    first = f"{arm.slot} {plan[0].at(faults.When(1, 1))}"
+    return tuple(first if step is arm else repr(step) for step in scenario.steps), plan[0].when.first
+
+
+def _outcome(scenario: Scenario, target: Target, directory: Path, play: Play) -> tuple[Violation | None, Counter[str]]:
     try:
-        return play(scenario, target, directory)[0]
+        return play(scenario, target, directory)
     except RuntimeError:
         # After a needed step was dropped, a later one may be meaningless even without a fault.
-        return None
+        return None, Counter()
+
+
+def _played(scenario: Scenario, target: Target, directory: Path, play: Play) -> Violation | None:
+    return _outcome(scenario, target, directory, play)[0]
 
 
 def _reproduces(found: Violation, seen: Violation) -> bool:

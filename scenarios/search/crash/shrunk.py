@@ -37,7 +37,7 @@ def shortest(
 
     def play_and_crash(shorter: Scenario, _: Target, __: Path) -> tuple[Violation | None, Counter[str]]:
         crash = crashes.of(shorter)
-        return (crash[1] if crash else None), Counter()
+        return (crash[1] if crash else None), crashes.counts
 
     made = msgspec.structs.replace(scenario, steps=scenario.steps[:-1])
     short, _ = minimise(made, violation, target, directory, play_and_crash, is_over=is_over)
@@ -71,6 +71,8 @@ class _Crashes:
         self._device = device
         self._seed = seed
         self._is_over = is_over
+        # Those of the last play that has shown nothing; empty if it violated a check.
+        self.counts: Counter[str] = Counter()
         # The last scenario that showed it, with its crash.
         self._found: tuple[Scenario, tuple[CrashAt, Violation]] | None = None
         # All plays are of one store, and to look for it in each play takes as long as a short play.
@@ -85,6 +87,7 @@ class _Crashes:
 
         None if playing it violates a check, or the time is up.
         """
+        self.counts = Counter()
         executor = Executor(self._target, scenario.configuration, self._directory, record=True)
         assert executor.recording is not None  # noqa: S101 - asked for above
         # A store that leaks can't be closed, either; its findings so far count.
@@ -108,4 +111,5 @@ class _Crashes:
                     crash = CrashAt.of(state.crash, self._device), violation
                     self._found = scenario, crash
                     return crash
+            self.counts = executor.counts
         return None
