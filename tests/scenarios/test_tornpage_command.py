@@ -430,6 +430,10 @@ def test_bugs_counts_with_how_many_seeds_each_is_caught(command: Command, monkey
     assert "0/1" in ran.out
     assert "seed 3: integrity" in ran.out
     assert "give two numbers" in command("bugs", "--seeds", "9-3").err
+    monkeypatch.setattr(gate, "_try", caught)
+    monkeypatch.setattr(gate, "within_budget", lambda *_: False)
+    ran = command("bugs", "canary", "--seeds", "3")
+    assert (ran.code, "seed 3: canary by sweep: memory-equals-disk over budget" in ran.err) == (1, True), ran
 
 
 def test_bugs_with_several_seeds_reports_those_that_were_tried_before_ctrl_c(

@@ -118,7 +118,7 @@ class _Counted(msgspec.Struct):
     search: str
     tried: int = 0
     caught: int = 0
-    # By seed: the check that failed first instead, None for no finding.
+    # By seed: the check that failed first instead, or too late; None for no finding.
     others: dict[int, str | None] = {}
 
 
@@ -135,8 +135,8 @@ def _count(chosen: list[KnownBug], seeds: range, over: gate.Map, counted: _Count
             if catch.caught and gate.within_budget(catch, bug):
                 one.caught += 1
             else:
-                one.others[seed] = catch.check
-                click.echo(f"seed {seed}: {bug.name} by {catch.search}: {catch.check or 'MISSED'}", err=True)
+                one.others[seed] = f"{catch.check} over budget" if catch.caught else catch.check
+                click.echo(f"seed {seed}: {bug.name} by {catch.search}: {one.others[seed] or 'MISSED'}", err=True)
         click.echo(f"seed {seed}: done", err=True)
 
 
