@@ -39,12 +39,20 @@ _MOST_COPIES: Final = 100
 _NO_FILES: Final = frozenset({stat.S_IFCHR, stat.S_IFSOCK, 0})
 
 
+_CLOSED_ANOTHERS: Final = (
+    "a file descriptor was closed that the store had not opened: it closes one of its own twice, and the second time "
+    "the number is another file's"
+)
+
+
 class Holder:
     """Reads whole directories and keeps its descriptors open until no session is open any more."""
 
     def __init__(self) -> None:
         # By device and inode: a file that is copied many times is opened once.
         self._descriptors: dict[tuple[int, int], int] = {}
+        # Whether one of them was closed by somebody else.
+        self._is_robbed = False
 
     def copy(self, directory: Path) -> Files:
         """The directory's files, and its empty directories, by relative name, without ``-shm``."""
@@ -95,7 +103,29 @@ class Holder:
     def release(self) -> None:
         """Close the descriptors; call it when no session is open on these files."""
         while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+            key, descriptor = self._descriptors.popitem()
+            if _is_open(descriptor, key):
+                os.close(descriptor)
+            else:
+                self._is_robbed = True
+
+    def require_open(self) -> None:
+        """Require that nothing else has closed a descriptor of its own; raises `Violation`, once."""
+        lost = [key for key, descriptor in self._descriptors.items() if not _is_open(descriptor, key)]
+        for key in lost:
+            del self._descriptors[key]
+        is_robbed, self._is_robbed = self._is_robbed or bool(lost), False
+        if is_robbed:
+            raise Violation("still-usable-after-the-fault", _CLOSED_ANOTHERS)
+
+
+def _is_open(descriptor: int, key: tuple[int, int]) -> bool:
+    """Whether a descriptor still is one of the file with this device and inode."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == key
 
 
 def place(files: Files, directory: Path, used_at: Path | None = None) -> None:

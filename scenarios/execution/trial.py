@@ -166,6 +166,7 @@ class Trial:
         finally:
             self._holder.release()
             self._dropped.clear()
+        self._holder.require_open()
         require_let_go(self.directory)
 
     @contextlib.contextmanager
@@ -288,6 +289,7 @@ class Trial:
         # After an error has let go of its frames.
         with collected(self._dropped):
             answer = self._answer_to(action)
+        self._holder.require_open()
         if answer.kind == "raised" or self._no_rollback:
             self._note_no_rollback(answer.error)
         if self.session is None or action != OPEN:
