@@ -25,7 +25,7 @@ from tornpage.scenarios.execution.preflight.same_path import are_joined
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.model.judging.checks import OpeningFails, Violation
 from tornpage.scenarios.model.target import Configuration, Target, View, environment_of
-from tornpage.scenarios.targets.process import ProcessTarget
+from tornpage.scenarios.targets.process import ProcessTarget, WriterLivesError
 
 _MOST_REMEMBERED: Final = 64
 # The names of the tables that have rows of their own, quoted.
@@ -81,6 +81,8 @@ class Reopened:
                 session = self.target.open(directory, self.configuration, environment)
         except TookTooLongError as hang:
             raise Violation("still-usable-after-the-fault", str(hang)) from None
+        except WriterLivesError:
+            raise
         except Exception as error:
             raise OpeningFails("still-usable-after-the-fault", f"after a crash, opening fails: {error!r}") from error
         try:

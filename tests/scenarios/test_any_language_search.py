@@ -1,5 +1,6 @@
 """The search ``syscalls``: it finds what it should in programs of their own, its findings replay, and it says so."""
 
+import contextlib
 import json
 import shlex
 import signal
@@ -202,6 +203,59 @@ def test_a_program_that_forks_for_each_request_is_killed_where_it_says(search: S
 def test_calls_are_counted_in_each_thread_by_itself() -> None:
     calls = [SystemCall(thread, "fsync", role) for thread, role in ((1, "db"), (2, "db"), (2, "wal"), (2, "db"))]
     assert counts_of(calls) == {("fsync", "db"): 2, ("fsync", "wal"): 1}
+
+
+LOCKS = """
+import fcntl, os, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import speaking_stores as store
+answer, by_flock, held = store.answer, sys.argv[2] == "flock", []
+
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+def locked(request):
+    # A file beside the database keeps other processes out.
+    if request["do"] == "open":
+        name = os.path.join(request["directory"], "store.lock")
+        held[:] = [open(name, "a+")]
+        if by_flock:
+            fcntl.flock(held[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            held[0].seek(0)
+            written = held[0].read()
+            if written and lives(int(written)):
+                held[0].close()
+                raise OSError(f"process {written} uses the store")
+            held[0].truncate(0)
+            held[0].write(str(os.getpid()))
+            held[0].flush()
+    said = answer(request)
+    if request["do"] == "close":
+        held[0].truncate(0)
+        held[0].close()
+    return said
+
+store.answer = locked
+store.main()
+"""
+
+
+@pytest.mark.parametrize("how", ["flock", "pid"])
+def test_a_file_that_names_a_living_process_is_not_taken_for_a_lock_that_is_left(how: str, search: Search) -> None:
+    with ProcessTarget((sys.executable, "-c", LOCKS, str(STORES), how), how) as target:
+        if how == "flock":
+            recorder = search(target, "syscalls", points=1, configurations=1)
+            assert recorder.findings == recorder.vacuous == []
+        else:
+            with pytest.raises(TargetError, match=r"its file store\.lock names process \d+, which stands for a dead"):
+                search(target, "syscalls", points=1, configurations=1)
+        with contextlib.suppress(TargetError):
+            assert search(target, "crash", crash_states=10, configurations=1).findings == []
 
 
 FRONT = """

@@ -48,7 +48,7 @@ from tornpage.scenarios.model.beats_key import own_keys
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
-from tornpage.scenarios.targets.process import ProcessTarget
+from tornpage.scenarios.targets.process import ProcessTarget, WriterLivesError
 
 Identity = tuple[tuple[str, bytes], ...]
 AFTER_A_CRASH: Final = "after a crash, opening, looking or one small change"
@@ -292,7 +292,7 @@ class CrashReader:
                     self._require_whole(directory)
                 finally:
                     session.close()
-        except Violation:
+        except (Violation, WriterLivesError):
             raise
         except TookTooLongError as hang:
             raise Violation("still-usable-after-the-fault", str(hang)) from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tornpage.scenarios.targets.process.program import DiedError, GarbledError, HungError, Program, ProgramError
 from tornpage.scenarios.targets.process.protocol import PROTOCOL, SCHEMA_FILE, schema
-from tornpage.scenarios.targets.process.target import ProcessSession, ProcessTarget, StoreError
+from tornpage.scenarios.targets.process.target import ProcessSession, ProcessTarget, StoreError, WriterLivesError
 
 # Complete programs to start from: in JavaScript and in C.
 EXAMPLES = Path(__file__).with_name("examples")
@@ -27,5 +27,6 @@ __all__ = [
     "Program",
     "ProgramError",
     "StoreError",
+    "WriterLivesError",
     "schema",
 ]

@@ -89,6 +89,11 @@ class Program:
         return not self._complaints.closed and self._process.poll() is None and not self._has_lost_its_worker()
 
     @property
+    def pids(self) -> set[int]:
+        """The process that was started, and the one that does the I/O."""
+        return {self._process.pid, self.pid}
+
+    @property
     def answers_to(self) -> int:
         """The descriptor of the pipe that its answers come through."""
         return self._output

@@ -8,6 +8,7 @@ Faults reach such a target from outside only: at the `syscall` depth (`scenarios
 """
 
 import os
+import re
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from tornpage.scenarios.targets.process.protocol import (
 )
 
 _STARTS_WITHIN_S: Final = 30.0
+_LONGEST_LOCK_BYTES: Final = 256
 
 
 class StoreError(Exception):
@@ -233,9 +235,29 @@ class ProcessTarget(Target):
         except BaseException as error:
             # A store that could not be opened may have left anything in its process, but not a file.
             answered = isinstance(error, StoreError | RefusedCall)
+            # With a fault in force it may have failed for that.
+            named = self._name_of_a_process(directory) if answered and not environment.before_opening else ""
             self.give_back(program, fit=answered and not session.files_left_open())
+            if named:
+                raise WriterLivesError(f"{self.name} can't be judged: {error}; {named}") from error
             raise
         return session
+
+    def _name_of_a_process(self, directory: Path) -> str:
+        """The lock file that names one of this target's processes, in words; "" for none.
+
+        It stands for one that has died, and lives: several stores are open in turn in one process.
+        """
+        living = {str(pid) for one in self._running if one.alive for pid in one.pids}
+        for path in sorted(directory.rglob("*")):
+            if path.is_file() and path.stat().st_size <= _LONGEST_LOCK_BYTES:
+                numbers = {*re.findall(r"\d+", path.read_text(errors="replace"))}
+                if found := numbers & living:
+                    return (
+                        f"its file {path.relative_to(directory)} names process {found.pop()}, which stands for a dead "
+                        "one here, and runs: lock the file instead (flock), or leave the number out for the test"
+                    )
+        return ""
 
     def _fit_or_new(self) -> Program:
         while self._idle:
@@ -268,6 +290,10 @@ class ProcessTarget(Target):
             raise TargetError(str(error)) from error
         self._running.add(program)
         return program
+
+
+class WriterLivesError(TargetError):
+    """A store was not opened on the files of a dead process, since its writer lives: it says nothing of the store."""
 
 
 def _end_all(programs: set[Program]) -> None:
