@@ -133,7 +133,8 @@ class WorkloadSearch(Search):
         except (faults.FaultError, TargetError):
             raise
         except Exception as error:
-            what = f"{error.message}{_LET_GO}" if isinstance(error, Violation) else repr(error)
+            what = error.message if isinstance(error, Violation) else repr(error)
+            what += _LET_GO if "files are still open" in what else ""
             raise TargetError(f"{self.target.name} fails without any fault at {configuration}: {what}") from error
 
     def _starts(self, configuration: Configuration, part: Part) -> Iterator[Start]:
