@@ -270,3 +270,24 @@ def test_a_store_of_plain_files_that_takes_its_path_for_its_directory_is_told_wh
     target = Elsewhere()
     with faults.install(), pytest.raises(SetUpError, match="`files_view` finds nothing in the file"):
         require_contract(target, target.configurations[0], tmp_path)
+
+
+def test_what_a_module_keeps_by_the_path_of_a_store_is_named(tmp_path: Path) -> None:
+    kept: dict[Path, dict[str, Any]] = {}
+
+    class Remembers(SoundByBoundNames):
+        def make(self, path: Path, *others: Any) -> Any:
+            store = super().make(path, *others)
+            store.data = kept.setdefault(path, store.data)
+            return store
+
+    class Forgets(Remembers):
+        def make(self, path: Path, *others: Any) -> Any:
+            store = super().make(path, *others)
+            store.close = lambda: kept.pop(path, None)
+            return store
+
+    with faults.install():
+        require_contract(Forgets(), Forgets.configurations[0], tmp_path / "forgets")
+        with pytest.raises(SetUpError, match=r"it has kept that in the module or in a class, by its path.*#each-direc"):
+            require_contract(Remembers(), Remembers.configurations[0], tmp_path / "remembers")

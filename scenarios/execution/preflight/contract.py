@@ -351,7 +351,15 @@ class _Rehearsal:
     def _adds_a_key(self, files: Files) -> bool:
         copy = self._trial("copy")
         with _closing(copy):
-            return adds_a_key(copy, files, self.beat, len(self.target.workload()) + 1)
+            adds = adds_a_key(copy, files, self.beat, len(self.target.workload()) + 1)
+        if not adds and (view := self._reopened_view(files)) != (rows := self._rows_left):
+            raise self._wrong(
+                "each-directory-is-a-store-of-its-own",
+                "a store that is opened where another one was, on other files, differs from them: "
+                f"{describe(differences(view, rows), 'the view', self._reader)}; it has kept that in the module or in "
+                "a class, by its path: let `close` forget it",
+            )
+        return adds
 
     def _require_one_more_key(self, before: View, after: View) -> None:
         if adds_one_key(before, after, self.target.beat_touches):
