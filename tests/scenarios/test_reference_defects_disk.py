@@ -18,6 +18,7 @@ from tornpage.ledger import ledger as ledger_module
 from tornpage.ledger.disk import connections, rows, schema, wal
 from tornpage.ledger.disk import database as database_module
 from tornpage.ledger.disk import files as files_module
+from tornpage.ledger.disk import transaction as transaction_module
 from tornpage.ledger.disk.database import Database
 from tornpage.ledger.disk.transaction import TouchedRow, Transaction
 from tornpage.ledger.errors import StoreReadOnly, StoreTooOld, UsageError
@@ -282,6 +283,9 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "a part of its name puts a ledger into memory": (
         put(database_module, "settings_for", settings_by_a_part), outside.openings),
     "a ledger is closed, or not, without its lock": (put(Database, "close", close_unless_active), drivers.two_threads),
+    "only the errors of Python's own driver are known": (
+        put(transaction_module, "is_database_error", lambda error: isinstance(error, sqlite3.Error)),
+        drivers.two_faults),
     "an exit commits a batch": (put(Transaction, "__exit__", commit_at_an_exit), drivers.scopes),
 }  # fmt: skip
 

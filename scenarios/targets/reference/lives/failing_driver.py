@@ -19,6 +19,14 @@ _ASKED: Final = "PRAGMA synchronous"
 _LEVELS: Final = ("off", "normal", "full", "extra")
 
 
+class Error(Exception):
+    """The base of another driver's errors; the drivers share only its name."""
+
+
+class _ForeignError(Error):
+    """An error of a driver that is not Python's own."""
+
+
 class Driver:
     """Opens connections whose statements are counted since the last `arm`, from 1; to open one counts, too."""
 
@@ -32,6 +40,8 @@ class Driver:
         self.commits: list[tuple[str, int]] = []
         # Whether a COMMIT has failed of which only a look at the rows shows whether it was made.
         self.is_ambiguous = False
+        # Whether its errors are those of another driver than Python's own.
+        self.is_foreign = False
         # How many connections were opened.
         self.opened = 0
         # How many switches of the journal mode still find the database locked.
@@ -54,9 +64,18 @@ class Driver:
         """Open a connection, as sqlite3 does."""
         how_it_fails = self.due("connect", in_transaction=False)
         if how_it_fails is not None:
-            raise KeyboardInterrupt if how_it_fails in INTERRUPTS else _error("before")
+            raise KeyboardInterrupt if how_it_fails in INTERRUPTS else self.error("before")
         self.opened += 1
         return _Connection(sqlite3.connect(place, **how), self)
+
+    def error(self, how: str) -> Exception:
+        """The error of a statement that fails in this way."""
+        code, name, text = (
+            (BUSY, "SQLITE_BUSY", "database is locked") if how == "busy" else (_IOERR, "SQLITE_IOERR", "disk I/O error")
+        )
+        error: Any = _ForeignError(text) if self.is_foreign else sqlite3.OperationalError(text)
+        error.sqlite_errorcode, error.sqlite_errorname = code, name
+        return error  # type: ignore[no-any-return] # its codes are no attributes of the class
 
     def due(self, statement: str, *, in_transaction: bool) -> str | None:
         """How this statement fails; None if it doesn't, or can't in that way."""
@@ -93,12 +112,12 @@ class _Connection:
         connection = self._connection
         if statement.startswith("PRAGMA journal_mode =") and self._driver.locked_switches > 0:
             self._driver.locked_switches -= 1
-            raise _error("busy")
+            raise self._driver.error("busy")
         how = self._driver.due(statement, in_transaction=connection.in_transaction)
         if how == "undone":
             connection.execute("ROLLBACK")
         if how in ("before", "busy", "undone"):
-            raise _error(how)
+            raise self._driver.error(how)
         if statement == "PRAGMA wal_checkpoint(TRUNCATE)":
             self._driver.waits_of_truncates += connection.execute("PRAGMA busy_timeout").fetchone()
         if statement == "COMMIT":
@@ -110,7 +129,7 @@ class _Connection:
         done = connection.execute(statement, parameters)
         self._last = statement
         if how == "after":
-            raise _error(how)
+            raise self._driver.error(how)
         if how == "interrupt after":
             # The traceback would keep the cursor, and that the read.
             del done
@@ -126,12 +145,3 @@ class _Connection:
             raise sqlite3.OperationalError("Safety level may not be changed inside a transaction")
         self._level = int(wanted) if wanted.isdigit() else _LEVELS.index(wanted)
         return self._connection.execute("SELECT 1 WHERE 0")
-
-
-def _error(how: str) -> sqlite3.OperationalError:
-    code, name, text = (
-        (BUSY, "SQLITE_BUSY", "database is locked") if how == "busy" else (_IOERR, "SQLITE_IOERR", "disk I/O error")
-    )
-    error = sqlite3.OperationalError(text)
-    error.sqlite_errorcode, error.sqlite_errorname = code, name
-    return error

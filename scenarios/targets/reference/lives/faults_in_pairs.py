@@ -81,6 +81,7 @@ class _Case:
         self._directory, self._how, self._in_batch = directory, how, in_batch
         self._turn = 0
         self._driver = Driver()
+        self._driver.is_foreign = how["journal_mode"] == "delete"
         self._open()
         self._settings = self._asked()
         self._task = self._ledger.tasks.create(runtime="cli", owner_key="me", task="work", run_id="run").task_id
