@@ -23,7 +23,8 @@ class Profile(msgspec.Struct, frozen=True):
     crash states of one call and configuration. `kills`: processes to kill. `rival_points`, `limit_points`: the most
     points of one call and configuration at which a rival holds a lock, or a limit applies. `schedules`: the most
     schedules of two callers in one configuration, per kind of callers (None: all). `shrinks`: whether Hypothesis also
-    shrinks a failing scenario, which takes most of the time of a finding.
+    shrinks a failing scenario, which takes most of the time of a finding. `shorter`: the most shorter scenarios, and
+    crash states of these, that are tried for a finding (None: until no shorter one shows it).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Profile(msgspec.Struct, frozen=True):
     shrinks: bool = True
     schedules: int | None = None
     every_operation: bool = False
+    shorter: int | None = None
 
 
 PROFILES: Final[Mapping[str, Profile]] = {

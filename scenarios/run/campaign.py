@@ -93,6 +93,7 @@ def run(
         accepts=accepts,
         told_to_stop=stop.requested,
         before_finding=require_room,
+        shorter=plan.profile.shorter,
     )
     recorder.lost_interrupt = stop.requested
     recorder.unpromised = target.unpromised

@@ -12,6 +12,7 @@ Findings that a baseline accepts are kept separately: they don't stop a search, 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from itertools import count
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -122,6 +123,7 @@ class Recorder:
         accepts: Callable[[Finding], str] = nothing_accepted,
         told_to_stop: Callable[[], bool] = lambda: False,
         before_finding: Callable[[], None] = lambda: None,
+        shorter: int | None = None,
     ) -> None:
         self.handlers = tuple(handlers)
         self.keep = keep
@@ -154,6 +156,8 @@ class Recorder:
         self.lost_interrupt: Callable[[], bool] = lambda: False
         # Raises if a finding is not the target's fault.
         self._before_finding = before_finding
+        # The most shorter scenarios of a finding.
+        self._shorter = shorter
 
     def tell(self, event: Event) -> None:
         """Record an event and pass it on."""
@@ -324,11 +328,15 @@ class Recorder:
         return self.deadline is not None and monotonic() > self.deadline
 
     def shrinking(self) -> Callable[[], bool]:
-        """Whether to end the shrinking of a finding that was just met: at an interrupt, or when the time for it is up.
+        """Whether to end the shrinking of a finding that was just met, asked before each try.
 
-        Half of the time that is left, and at least some seconds: other findings may come after it, and a store that is
-        slow to open takes minutes.
+        It ends at an interrupt, after so many scenarios (`Profile.shorter`), or when the time for it is up: half of the
+        time that is left, and at least some seconds, since other findings may come after it, and a store that is slow
+        to open takes minutes.
         """
+        if (most := self._shorter) is not None:
+            asked = count()
+            return lambda: next(asked) >= most or self._told_to_stop()
         if self.deadline is None:
             return self._told_to_stop
         now = monotonic()

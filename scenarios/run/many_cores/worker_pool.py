@@ -300,6 +300,7 @@ def done_alone(
         most_findings=plan.most_findings,
         accepts=accepts,
         told_to_stop=told_to_stop,
+        shorter=plan.profile.shorter,
     )
     done = do(job, recorder)
     if done.error is not None:
