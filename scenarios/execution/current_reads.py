@@ -6,6 +6,7 @@ compared with the one that a new session on the same files gives (`SessionOnly.i
 
 from typing import Any
 
+from tornpage.scenarios.execution.made_again import MadeAgain
 from tornpage.scenarios.execution.session_only import SessionOnly
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import in_words, is_alike
@@ -13,15 +14,17 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action
 
 
-def require_current(trial: Trial, action: Action, value: Any, session_only: SessionOnly) -> None:
+def require_current(trial: Trial, action: Action, value: Any, session_only: SessionOnly, made: MadeAgain) -> None:
     """Require that a read has not returned the `value` of an earlier state; raises `Violation`.
 
-    Only if the session returns it again: an iterator, or a list of what is new, has another answer each time.
+    `made` has the calls of the session. Only if that returns it again: an iterator, or a list of what is new, has
+    another answer each time.
     """
     again = trial.ask(action)
     if again.kind != "done" or not is_alike(again.value, value):
         return
-    outdated = session_only.is_outdated(action, value, trial.crash_copy(), trial.environment.now_ms)
+    files, now_ms = trial.crash_copy(), trial.environment.now_ms
+    outdated = session_only.is_outdated(action, value, files, now_ms, made.states)
     if outdated is None:
         return
     (now,) = outdated

@@ -121,7 +121,7 @@ class Executor(Pair):
         """Disarm, and check that the store still works and agrees. Raises `Violation`."""
         self.clear()
         if self.last_read is not None and self.real.session is not None:
-            require_current(self.real, *self.last_read, self.session_only)
+            require_current(self.real, *self.last_read, self.session_only, self.made)
         if self.real.session is not None:
             # Checks that need a copy, and the result of a restart on a state that no fault has led to.
             self.real.look_after_crash(self.real.crash_copy())

@@ -9,6 +9,8 @@ its last one answers otherwise in the two. So an answer is right, too, that a se
 since the store was opened that have had an effect.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +61,32 @@ class MadeAgain:
         except Exception:  # noqa: BLE001 - whatever fails there explains nothing
             return False
 
+    def states(self) -> list[tuple[Files, int]]:
+        """The files after each call of the session, and the time then, in milliseconds."""
+        with self._played(self._first_files, self._all_calls) as played:
+            return [(trial.crash_copy(), trial.environment.now_ms) for trial in played]
+
     def _answer(self, files: Files, calls: _Calls, action: Action, now_ms: int) -> Any:
         """The answer of a call after the others."""
-        place(files, self._home)
-        with Trial(self._target, self._configuration, self._home, {}) as trial:
-            trial.open()
-            for one in calls:
-                if one is None:
-                    trial.close()
-                    trial.open()
-                else:
-                    call, trial.environment.now_ms = one
-                    trial.ask(call)
+        with self._played(files, calls) as played:
+            *_, trial = played
             trial.environment.now_ms = now_ms
             return trial.ask(action).value
+
+    @contextlib.contextmanager
+    def _played(self, files: Files, calls: _Calls) -> Iterator[Iterator[Trial]]:
+        """A session on these files: when it is opened, and after each call."""
+        place(files, self._home)
+        with Trial(self._target, self._configuration, self._home, {}) as trial:
+            yield self._steps(trial, calls)
+
+    def _steps(self, trial: Trial, calls: _Calls) -> Iterator[Trial]:
+        yield trial.open()
+        for one in calls:
+            if one is None:
+                trial.close()
+                trial.open()
+            else:
+                call, trial.environment.now_ms = one
+                trial.ask(call)
+            yield trial

@@ -9,6 +9,7 @@ What it does tell of the rows must be the state's own: a read that a new session
 answer of an earlier state, comes from a cache that nothing has cleared.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import in_any_order, is_alike
 from tornpage.scenarios.model.target import Action, Configuration, Target
+
+# The files of a store, and the time in milliseconds.
+State = tuple[Files, int]
 
 
 class SessionOnly:
@@ -35,16 +39,18 @@ class SessionOnly:
             return False
         return _differ_where_all_agree(answered, wanted, [cold, *them])
 
-    def is_outdated(self, action: Action, answered: Any, files: Files, now_ms: int) -> tuple[Any] | None:
+    def is_outdated(
+        self, action: Action, answered: Any, files: Files, now_ms: int, earlier: Callable[[], list[State]]
+    ) -> tuple[Any] | None:
         """What a new session on the store's `files` answers, if a read's answer is that of an earlier state; or None.
 
-        Other answers may depend on what the session has read before, as those of a cursor do.
+        `earlier` returns these. Other answers may depend on what the session has read before, as those of a cursor do.
         """
         try:
             now, again = (self._answers(files, [action], now_ms)[0] for _ in range(2))
             if not is_alike(now, again) or in_any_order(now) == in_any_order(answered):
                 return None
-            before = [answer for files, at in self._states() for answer in self._answers(files, [action], at)]
+            before = [answer for files, at in earlier() for answer in self._answers(files, [action], at)]
             them = [now, *before, *self._at_each_state(action)]
         except Exception:  # noqa: BLE001 - what fails there is for the searches to find
             return None
@@ -54,18 +60,18 @@ class SessionOnly:
     def _at_each_state(self, action: Action) -> list[Any]:
         """The answers of new sessions to all calls of that name, at each state of the workload."""
         them = {str(one): one for one in (action, *self._target.workload()) if one.name == action.name}
-        return [answer for files, _ in self._states() for answer in self._answers(files, [*them.values()])]
+        return [answer for files in self._states() for answer in self._answers(files, [*them.values()])]
 
-    def _states(self) -> list[tuple[Files, int]]:
-        """The files at each state of the workload, and the time then."""
+    def _states(self) -> list[Files]:
+        """The files at each state of the workload."""
         place({}, self._home)
+        states = [Files()]
         with Trial(self._target, self._configuration, self._home, {}) as trial:
-            states = [(Files(), trial.environment.now_ms)]
             trial.open()
             for step, one in enumerate(self._target.workload(), start=1):
                 trial.at_step(step)
                 trial.ask(one)
-                states.append((trial.crash_copy(), trial.environment.now_ms))
+                states.append(trial.crash_copy())
         return states
 
     def _answers(self, files: Files, actions: list[Action], now_ms: int | None = None) -> list[Any]:

@@ -22,6 +22,7 @@ class Settings:
         self.db = sqlite3.connect(path, isolation_level=None)
         self.now = environment.clock
         self.polled: set[str] = set()
+        self.claimed: set[str] = set()
         self.asked = 0
         try:
             self.db.execute("CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT)")
@@ -59,6 +60,15 @@ class Settings:
         new = [name for name in self.names() if name not in self.polled]
         self.polled.update(new)
         return new
+
+    def claim(self) -> str | None:
+        """The first name that this process has not claimed."""
+        name = self.peek()
+        self.claimed.add(str(name))
+        return name
+
+    def peek(self) -> str | None:
+        return min((name for name in self.names() if name not in self.claimed), default=None)
 
     def stats(self) -> dict[str, int]:
         self.asked += 1
@@ -103,6 +113,15 @@ class KeepsWhatIsGoneTarget(SettingsTarget):
     kind = KeepsWhatIsGone
 
 
+class ClaimsTarget(SettingsTarget):
+    """A call answers from memory what a new session answers only later."""
+
+    calls = (
+        Action("put", {"name": "a", "value": "1"}), Action("put", {"name": "b", "value": "1"}), Action("claim"),
+        Action("peek"), Action("remove", {"name": "a"}), Action("peek"),
+    )  # fmt: skip
+
+
 def test_a_cache_that_no_call_clears_is_found_by_its_scenario(search: Search, tmp_path: Path) -> None:
     (found,) = search(KeepsWhatIsGoneTarget(), "sweep", points=1).findings
     assert found.finding.code == "memory-equals-disk"
@@ -115,8 +134,9 @@ def test_a_cache_that_no_call_clears_is_found_by_its_scenario(search: Search, tm
 
 
 @pytest.mark.parametrize("name", ["sweep", "fuzz"])
-def test_what_is_new_what_is_in_another_order_and_what_the_time_tells_is_not_outdated(
-    search: Search, name: str
+@pytest.mark.parametrize("target", [SettingsTarget(), ClaimsTarget()], ids=lambda one: type(one).__name__)
+def test_what_is_new_what_is_in_another_order_and_what_is_claimed_is_not_outdated(
+    search: Search, target: SettingsTarget, name: str
 ) -> None:
-    recorder = search(SettingsTarget(), name, points=1, scenarios=10, steps=12)
+    recorder = search(target, name, points=1, scenarios=10, steps=12)
     assert [one.finding.message for one in recorder.findings] == []

@@ -97,6 +97,8 @@ def shown(
         found = _played(scenario, target, directory, play)
         if found is not None and _reproduces(found, seen):
             needed = without is None and without_faults(scenario).steps != scenario.steps
+            # A call that fails may leave what fails without it, too, such as a full queue.
+            needed = needed and _played(_out_of_force(scenario), target, directory, play) is None
             short, violation = minimise(scenario, found, target, directory, play, needs_fault=needed, is_over=is_over)
             return Shown(short, violation, note=note_of(without))
     if without is not None:
@@ -161,9 +163,8 @@ def minimise(
         simpler = _first_of(_simpler(scenario, target), still_fails)
         if simpler is None and needs_fault:
             # The whole may have passed without its faults only by what has been dropped.
-            needs_fault, plain = False, without_faults(scenario)
-            if (found := still_fails(plain)) is not None:
-                simpler = plain, found
+            needs_fault = False
+            simpler = _first_of(iter((without_faults(scenario), _out_of_force(scenario))), still_fails)
         if simpler is None:
             return scenario, violation
         scenario, violation = simpler
@@ -171,15 +172,18 @@ def minimise(
 
 def _meets_one(scenario: Scenario) -> bool:
     """Whether any step is played while a fault or a condition is in force."""
-    is_armed = False
+    return len(_out_of_force(scenario).steps) < len(without_faults(scenario).steps)
+
+
+def _out_of_force(scenario: Scenario) -> Scenario:
+    """The scenario without its faults and conditions, and without the steps that are played while one is in force."""
+    left, is_armed = list[Step](), False
     for step in scenario.steps:
-        if isinstance(step, Conditional):
-            is_armed = True
-        elif isinstance(step, Clear):
-            is_armed = False
-        elif is_armed:
-            return True
-    return False
+        if isinstance(step, Conditional | Clear):
+            is_armed = isinstance(step, Conditional)
+        elif not is_armed:
+            left.append(step)
+    return msgspec.structs.replace(scenario, steps=tuple(left))
 
 
 def _single_fault(scenario: Scenario) -> tuple[tuple[str, ...], int]:

@@ -32,7 +32,6 @@ from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Step
 from tornpage.scenarios.model.target import Action, Target, View
-from tornpage.scenarios.targets.known_bugs import find_bug
 from tornpage.scenarios.targets.names import BUG_PREFIX
 
 # Also what it stops the clock with.
@@ -184,6 +183,8 @@ class Code:
         """For a known bug whose build is never entered: the first method that it overrides, or its setting."""
         if not self.is_bug:
             return None
+        from tornpage.scenarios.targets.known_bugs import find_bug  # noqa: PLC0415 - it loads the reference
+
         bug = find_bug(self._target.name.removeprefix(BUG_PREFIX))
         parts = [vars(part).values() for part in bug.parts().values() if isinstance(part, type)]
         methods = [member for members in parts for member in members if inspect.isfunction(member)]
