@@ -226,13 +226,25 @@ def test_only_what_meets_a_fault_is_played_where_the_whole_passes_without_it() -
 
     steps = (Restart(), call("a"), Restart(), Arm("write@1=FULL"), call("c"), Clear(), call("d"))
     assert shown_where(steps, under_a_fault).scenario.steps == (call("a"), Arm("write@1=FULL"), call("c"))
-    # First of the whole, and of the shortest at the end; beside them, those in which a call comes after the fault.
-    whole, *shorter, last = played
-    assert whole.steps == (Restart(), call("a"), Restart(), call("c"), call("d"))
-    assert last.steps == (call("a"), call("c"))
-    for story in shorter:
+    # First of the whole, and of the shortest at the end: without the fault, and without what meets it, too.
+    restart, first, met, last = Restart(), call("a"), call("c"), call("d")
+    assert [story.steps for story in played if not story.faults] == [
+        (restart, first, restart, met, last), (restart, first, restart, last), (first, met), (first,),
+    ]  # fmt: skip
+    # Beside them, those in which a call comes after the fault.
+    for story in [story for story in played if story.faults]:
         after = story.steps[[isinstance(step, Arm) for step in story.steps].index(True) :]
         assert any(isinstance(step, Call | Restart) for step in after)
+
+
+def test_what_a_failed_call_leaves_is_told_without_it_where_that_fails_too() -> None:
+    steps = (call("a"), call("a"), Arm("write@1=FULL"), call("c"), Clear(), call("d"))
+
+    def full(story: Scenario) -> Violation | None:
+        is_taken = "c" in called(story) and not story.faults
+        return WRONG if list(map(str, story.steps)).count(str(call("a"))) == 2 and not is_taken else None
+
+    assert shown_where(steps, full).scenario.steps == (call("a"), call("a"))
 
 
 def test_a_fault_at_a_later_operation_than_one_that_is_not_reached_is_not_played() -> None:
