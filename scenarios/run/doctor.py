@@ -26,6 +26,7 @@ from tornpage.scenarios.search.points import Point
 from tornpage.scenarios.search.programs.syscalls import Syscalls
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.process import ProcessTarget, Program
+from tornpage.scenarios.targets.process.program import ProgramError
 from tornpage.scenarios.targets.process.rehearsal import rehearse
 
 # So many points of each kind are timed: the first of a process is dearer.
@@ -43,7 +44,9 @@ class Examined(msgspec.Struct, frozen=True):
 
 def examine(target: ProcessTarget, directory: Path) -> Iterator[Examined]:
     """Examine a program below `directory`, up to the first failed check."""
-    yield _started(target)
+    yield (started := _started(target))
+    if not started.is_right:
+        return
     for configuration in target.configurations:
         protocol = functools.partial(_protocol, target, configuration, directory)
         yield (found := _timed(f"protocol at {configuration}", protocol))
@@ -69,7 +72,11 @@ def _timed(what: str, look: Callable[[], str]) -> Examined:
 
 def _started(target: ProcessTarget) -> Examined:
     began = time.monotonic()
-    program = Program(target.command, target.description.answers_within_s)
+    try:
+        program = Program(target.command, target.description.answers_within_s)
+    except ProgramError as error:
+        # It has described itself before.
+        return Examined("describe", str(error), is_right=False)
     seconds = time.monotonic() - began
     program.end()
     described = target.description

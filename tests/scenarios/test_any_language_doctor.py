@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tornpage.faults.strace import why_unavailable
+from tornpage.scenarios.run import doctor
+from tornpage.scenarios.targets.process.program import HungError
 
 HERE = Path(__file__).parent
 UNAVAILABLE = why_unavailable()
@@ -39,7 +41,7 @@ SAID = {
     "open-other": "there is no store.db in the directory",
     "open-dies": "out of cheese",
     "call-nothing": "has to add one key to the view",
-    "call-hangs": 'did not answer "call" within 0.3 s',
+    "call-hangs": 'did not answer "call" within 1 s',
     "view-missing": 'was asked for its "view", and answered without one',
     "view-other": "has to add one key to the view",
     "close-not": "after closing, the process still has these open: store.db",
@@ -102,3 +104,16 @@ def test_a_helper_is_copied_and_what_is_there_is_left_alone(command: Command, tm
     assert ran.out == "made made/tornpage.mjs\n"
     assert ran.err == "made/notes.mjs exists already, and is not overwritten\n"
     assert (tmp_path / "made" / "notes.mjs").read_text() == "mine"
+
+
+def test_a_program_that_describes_itself_once_and_then_hangs_gets_one_clear_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(*_: object) -> None:
+        raise HungError('it did not answer "describe" within 0.3 s')
+
+    monkeypatch.setattr(doctor, "Program", hangs)
+    ran = command("doctor", "--target", named("broken_adapters.py", "sound"))
+    assert ran.code == 2
+    assert 'WRONG  describe: it did not answer "describe" within 0.3 s' in ran.out + ran.err
+    assert "internal error" not in ran.out + ran.err
