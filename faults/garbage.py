@@ -30,7 +30,7 @@ def leave_alone() -> None:
 
 
 def look_again() -> None:
-    """Give the collector back all objects that it leaves alone, whoever told it to."""
+    """Give the collector back all objects that were frozen, here or elsewhere."""
     global _for_good  # noqa: PLW0603 - the collector is the process's
     gc.unfreeze()
     _for_good = False

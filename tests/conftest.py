@@ -106,3 +106,19 @@ def as_documented(tmp_path: Path) -> Callable[..., None]:
         assert outcomes == dict(expected), done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture
+def rivals_started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The processes of rivals that the test starts, by their ids."""
+    from tornpage.faults.contention.process import RivalProcess
+
+    started: list[int] = []
+    begin = RivalProcess.__init__
+
+    def noted(self: RivalProcess) -> None:
+        begin(self)
+        started.append(self.pid)
+
+    monkeypatch.setattr(RivalProcess, "__init__", noted)
+    return started

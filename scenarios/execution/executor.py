@@ -221,7 +221,7 @@ class Executor(Pair):
             self.last_read = (step.action, answer.value)
         self._note_half_told(answer, before, after)
         if saved is not None and not self._is_followed(answer, before, after):
-            self._put_back(step.action, saved, before, after, stages)
+            self._put_back(saved, before, after, stages)
         else:
             self.made.add(step.action, self.shadow.environment.now_ms)
         self.view = self.real.oracle.settled
@@ -245,7 +245,7 @@ class Executor(Pair):
         elif answer.kind == "done" and after != before:
             self._is_half_told = False
 
-    def _put_back(self, action: Action, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
+    def _put_back(self, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
         """Let the shadow continue from the store's state after a failed call."""
         if self.real.oracle.maybe_committed:
             self.maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
@@ -253,8 +253,7 @@ class Executor(Pair):
         half_way = self.real.oracle.settled != before
         left = self.real.crash_copy()
         if half_way or (before == after and self.real.files_beside(left) != self.real.files_beside(saved)):
-            has_happened = half_way and self.real.oracle.settled == after
-            self.put_shadow(left, happened=action if has_happened else None)
+            self.put_shadow(left)
         else:
             self.shadow.put(saved)
 

@@ -5,8 +5,8 @@ other values, and so has the answer of a call that reads them. Where two more ru
 place of the answer is not compared. The shadow's files are the store's own after a crash, and the calls begin there.
 
 After a call that failed the shadow starts again, and the store's session goes on: a call that returns what is new since
-its last one answers otherwise in the two. So an answer is right, too, that a session gives which has made all the calls
-since the store was opened that have had an effect.
+its last one answers otherwise in the two. So an answer is right, too, that a session gives which has made these calls,
+and was opened again where the store was.
 """
 
 import contextlib
@@ -32,57 +32,47 @@ class MadeAgain:
         self.begin(files)
 
     def begin(self, files: Files) -> None:
-        """Forget the calls: store and shadow continue from these files."""
-        self._files, self._calls = files, _Calls()
-        # Of the store's whole session.
-        self._first_files, self._all_calls = files, _Calls()
-
-    def go_on(self, files: Files, action: Action, now_ms: int) -> None:
-        """Note a call that failed and had its effect: the shadow continues from these files, the session goes on."""
-        self._all_calls.append((action, now_ms))
+        """Forget the calls: the shadow continues from these files."""
         self._files, self._calls = files, _Calls()
 
     def restart(self) -> None:
-        """Note that the store was opened again; the shadow goes on."""
-        self._all_calls.append(None)
+        """Note that the store was opened again."""
+        self._calls.append(None)
 
     def add(self, action: Action, now_ms: int) -> None:
         """Note a call that the shadow has made, at this time in milliseconds."""
         self._calls.append((action, now_ms))
-        self._all_calls.append((action, now_ms))
 
     def explains(self, action: Action, now_ms: int, answered: Any, wanted: Any) -> bool:
         """Whether an answer that is not the `wanted` one is right, as far as it does not vary from run to run."""
         try:
-            first, second = (self._answer(self._files, self._calls, action, now_ms) for _ in range(2))
-            if differ_where_these_do(answered, wanted, first, second):
-                return True
-            return is_alike(answered, self._answer(self._first_files, self._all_calls, action, now_ms))
+            first, second = (self._answer(action, now_ms) for _ in range(2))
         except Exception:  # noqa: BLE001 - whatever fails there explains nothing
             return False
+        return is_alike(answered, first) or differ_where_these_do(answered, wanted, first, second)
 
     def states(self) -> list[tuple[Files, int]]:
-        """The files after each call of the session, and the time then, in milliseconds."""
-        with self._played(self._first_files, self._all_calls) as played:
+        """The files after each call, and the time then, in milliseconds."""
+        with self._played() as played:
             return [(trial.crash_copy(), trial.environment.now_ms) for trial in played]
 
-    def _answer(self, files: Files, calls: _Calls, action: Action, now_ms: int) -> Any:
+    def _answer(self, action: Action, now_ms: int) -> Any:
         """The answer of a call after the others."""
-        with self._played(files, calls) as played:
+        with self._played() as played:
             *_, trial = played
             trial.environment.now_ms = now_ms
             return trial.ask(action).value
 
     @contextlib.contextmanager
-    def _played(self, files: Files, calls: _Calls) -> Iterator[Iterator[Trial]]:
-        """A session on these files: when it is opened, and after each call."""
-        place(files, self._home)
+    def _played(self) -> Iterator[Iterator[Trial]]:
+        """A session on the files: when it is opened, and after each call."""
+        place(self._files, self._home)
         with Trial(self._target, self._configuration, self._home, {}) as trial:
-            yield self._steps(trial, calls)
+            yield self._steps(trial)
 
-    def _steps(self, trial: Trial, calls: _Calls) -> Iterator[Trial]:
+    def _steps(self, trial: Trial) -> Iterator[Trial]:
         yield trial.open()
-        for one in calls:
+        for one in self._calls:
             if one is None:
                 trial.close()
                 trial.open()

@@ -190,16 +190,12 @@ class Pair:
             with self.recording.call(self.steps_before + len(self.steps), call, after, stages) as record_answer:
                 yield record_answer
 
-    def put_shadow(self, files: Files, *, happened: Action | None = None) -> None:
+    def put_shadow(self, files: Files) -> None:
         """Let the shadow continue from the store's files, which faults or a crash have left.
 
-        `happened`: the call that failed and had its effect, after which the store's session goes on. Raises `Violation`
-        if the shadow can't be opened.
+        Raises `Violation` if it can't.
         """
-        if happened is None:
-            self.made.begin(files)
-        else:
-            self.made.go_on(files, happened, self.shadow.environment.now_ms)
+        self.made.begin(files)
         self._start_shadow(files, cleanly=False)
 
     def restart_shadow(self, *, cleanly: bool = False) -> None:

@@ -52,7 +52,7 @@ class Holder:
         # By device and inode: a file that is copied many times is opened once.
         self._descriptors: dict[tuple[int, int], int] = {}
         # Whether one of them was closed by somebody else.
-        self._is_robbed = False
+        self._has_lost_one = False
 
     def copy(self, directory: Path) -> Files:
         """The directory's files, and its empty directories, by relative name, without ``-shm``."""
@@ -107,15 +107,15 @@ class Holder:
             if _is_open(descriptor, key):
                 os.close(descriptor)
             else:
-                self._is_robbed = True
+                self._has_lost_one = True
 
     def require_open(self) -> None:
         """Require that nothing else has closed a descriptor of its own; raises `Violation`, once."""
         lost = [key for key, descriptor in self._descriptors.items() if not _is_open(descriptor, key)]
         for key in lost:
             del self._descriptors[key]
-        is_robbed, self._is_robbed = self._is_robbed or bool(lost), False
-        if is_robbed:
+        has_lost_one, self._has_lost_one = self._has_lost_one or bool(lost), False
+        if has_lost_one:
             raise Violation("still-usable-after-the-fault", _CLOSED_ANOTHERS)
 
 

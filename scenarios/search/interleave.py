@@ -26,8 +26,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import msgspec
-
 from tornpage.faults.contention.idle import real_monotonic
 from tornpage.faults.contention.turns import Ended
 from tornpage.scenarios.execution.finding.shrink import shown
@@ -46,7 +44,8 @@ from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.both_stopped import BothStopped
 from tornpage.scenarios.search.forecast import Forecast
-from tornpage.scenarios.search.pairs import Pairs, differs_after
+from tornpage.scenarios.search.other_arguments import OtherArguments
+from tornpage.scenarios.search.pairs import Pairs
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 # The prefix of a note on why two callers were not tried.
@@ -62,8 +61,6 @@ _BOTH_STOPPED: Final = 2
 _NOT_ENDED: Final = Ended(0, None)
 # The prefixes of counts: the calls that two callers have made, and those that the store refused where they came up.
 _MADE, _REFUSED = "made: ", "refused: "
-# At one state, the number of calls that are tried with one argument of another call.
-_MOST_VARIED: Final = 8
 # So often may calls of one name wait for another caller (the first as long as --call-timeout) before all are left out.
 _MOST_HANGS: Final = 20
 # After the workload, the most of its calls that are made once more.
@@ -214,7 +211,8 @@ class Interleavings(Search):
         self, pairs: Pairs, serial: Serial, calls: list[Action], callers: Callers
     ) -> Generator[Interleave, None, None]:
         """The schedules at one state, those of the promising pairs first."""
-        varied = self._in_two_arguments(serial, calls)
+        others = OtherArguments(self.target, serial, self._is_done)
+        varied = others.of_another_call(calls)
         limited, reads = self._budget is not None, callers == "shared"
         for first, second in pairs.of(serial, calls, varied, made_in_order=limited, reads=reads):
             if self._waits_in_order(serial, first, second):
@@ -222,42 +220,9 @@ class Interleavings(Search):
             self.counts["pairs"] += 1
             pairs.are_tried(first, second)
             yield from self._schedules(first, second, callers)
-        for action, beat in self._with_the_beat(serial, calls):
+        for action, beat in others.of_the_beat(calls):
             self.counts["pairs"] += 1
             yield from self._schedules(action, beat, callers)
-
-    def _in_two_arguments(self, serial: Serial, calls: list[Action]) -> list[tuple[Action, Action]]:
-        """A call and the same call with one argument of another one: both may want the last item, each under its name.
-
-        Only where the one has an effect on the other, one after the other.
-        """
-        made: list[tuple[Action, Action]] = []
-        for action, other in product(calls, self.target.workload()):
-            if action.name != other.name or len(made) >= _MOST_VARIED:
-                continue
-            names = [name for name, value in action.args.items() if name in other.args and other.args[name] != value]
-            for name in names if len(names) > 1 else ():
-                varied = Action(action.name, {**action.args, name: other.args[name]})
-                is_new = varied not in calls and (action, varied) not in made and _is_json(varied.args)
-                if is_new and self._is_done(serial, varied):
-                    made.append((action, varied))
-        return [pair for pair in made if differs_after(serial, *reversed(pair))]
-
-    def _with_the_beat(self, serial: Serial, calls: list[Action]) -> Iterator[tuple[Action, Action]]:
-        """The same call with another key, where the heartbeat is one: some rules hold between two things.
-
-        Then with one argument of the heartbeat's: two seats of a room, and one more who wants to sit there.
-        """
-        beat = self.target.heartbeat()
-        alike = [action for action in calls if action.name == beat.name and beat not in calls]
-        if alike and self._is_done(serial, beat):
-            yield from ((action, beat) for action in alike)
-        for action in alike:
-            for name in [name for name in action.args if name in beat.args]:
-                mixed = Action(action.name, {**action.args, name: beat.args[name]})
-                is_new = mixed not in (action, beat, *calls) and _is_json(mixed.args)
-                if is_new and self._is_done(serial, mixed):
-                    yield action, mixed
 
     def _play(self, stage: Stage, serial: Serial, steps: "_Steps", budget: int | None) -> int | None:
         """Try schedules until the budget is used up; returns what is left of it, None if the search has to end."""
@@ -282,9 +247,10 @@ class Interleavings(Search):
             for state in self._states(part):
                 serial = Serial(self.target, part.configuration, home, state)
                 calls = self._calls_worth_making(serial)
-                varied = self._in_two_arguments(serial, calls)
+                others = OtherArguments(self.target, serial, self._is_done)
+                varied = others.of_another_call(calls)
                 pairs, points = Pairs(self.generator).of(serial, calls, varied, reads=callers == "shared"), {}
-                beside = list(self._with_the_beat(serial, calls))
+                beside = list(others.of_the_beat(calls))
                 pairs += beside
                 beside += varied
                 # Real time: a search runs in virtual time.
@@ -578,11 +544,3 @@ class Interleavings(Search):
         short = shown(scenario, violation, self.target, home, is_over=self.recorder.shrinking())
         finding = Finding.of(short.violation, short.scenario, self.name, short.note, shows_again=short.again)
         self.recorder.found(finding, self.target, DedupKeys(before=(key,), joins=(key,)))
-
-
-def _is_json(args: dict[str, Any]) -> bool:
-    """Whether a replay file can have these arguments: calls with others are found there among the target's own."""
-    try:
-        return bool(msgspec.json.decode(msgspec.json.encode(args)) == args)
-    except TypeError:
-        return False

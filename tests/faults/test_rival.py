@@ -240,23 +240,15 @@ def test_the_process_is_shared_by_scopes_and_gone_after_the_outermost(shim: faul
 
 
 def test_a_process_that_is_kept_is_started_by_the_first_rival_and_ends_with_the_scope(
-    store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Open, tmp_path: Path, rivals_started: list[int]
 ) -> None:
-    started: list[int] = []
-    begin = RivalProcess.__init__
-
-    def noted(self: RivalProcess) -> None:
-        begin(self)
-        started.append(self.pid)
-
-    monkeypatch.setattr(RivalProcess, "__init__", noted)
     connection = store(timeout=0)
     with faults.kept_rival_process():
-        assert started == []
+        assert rivals_started == []
         for _ in range(2):
             with faults.contend("writer", "shmlock", 1, tmp_path, place="process"), contextlib.suppress(sqlite3.Error):
                 write(connection)
-        (pid,) = started
+        (pid,) = rivals_started
         assert is_alive(pid)
     assert not is_alive(pid)
 

@@ -17,7 +17,6 @@ import pytest
 import tiny_stores
 
 from tornpage import faults
-from tornpage.faults.contention.process import RivalProcess
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.events import PointTried
 from tornpage.scenarios.model.scenario import Call, Restart, Rival, Scenario
@@ -273,21 +272,13 @@ def test_a_kind_that_a_sample_missed_is_tried_further_and_nothing_is_said(
 
 
 def test_a_time_limit_cuts_it_short_and_no_process_is_left(
-    shim: faults.Shim, home: Path, monkeypatch: pytest.MonkeyPatch
+    shim: faults.Shim, home: Path, rivals_started: list[int]
 ) -> None:
-    started: list[int] = []
-    begin = RivalProcess.__init__
-
-    def noted(self: RivalProcess) -> None:
-        begin(self)
-        started.append(self.pid)
-
-    monkeypatch.setattr(RivalProcess, "__init__", noted)
     recorder = Recorder(deadline=0.0)
     Contend(Patient(), recorder, home).run()
     assert not recorder.complete
     assert recorder.count("tried") == 0
-    (pid,) = started
+    (pid,) = rivals_started
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

@@ -23,6 +23,7 @@ from tornpage import Configuration, SimpleTarget
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
+from tornpage.scenarios.execution.interleave.sessions import InProcess
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
@@ -506,3 +507,18 @@ def test_a_store_that_leaks_without_a_fault_ends_no_search_in_an_internal_error(
         recorder = campaign.run(Leaks(), Plan((search,), profile, report=None))
         assert codes(recorder) == {"still-usable-after-the-fault"}
         assert "after closing, files are still open" in recorder.findings[0].finding.message
+
+
+def test_a_process_that_can_not_load_the_target_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    with pytest.raises(TargetError, match="can't be loaded in another process"):
+        InProcess("A", tiny_stores.Tiny())
+    (process,) = started
+    assert process.returncode is not None

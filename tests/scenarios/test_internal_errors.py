@@ -1,4 +1,4 @@
-"""Whatever goes wrong inside the harness, what was found before is told; and a store's own failure is called that."""
+"""After an error inside the harness earlier findings are still reported; a store's own failure is named as that."""
 
 from collections.abc import Callable
 from typing import Any

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tornpage.scenarios.execution.finding.shrink import NO_FAULT, Shown, minimise, shown, what_suffices
+from tornpage.scenarios.execution.finding.shrink import NO_FAULT, Shown, _out_of_force, minimise, shown, what_suffices
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration
@@ -245,6 +245,11 @@ def test_what_a_failed_call_leaves_is_told_without_it_where_that_fails_too() -> 
         return WRONG if list(map(str, story.steps)).count(str(call("a"))) == 2 and not is_taken else None
 
     assert shown_where(steps, full).scenario.steps == (call("a"), call("a"))
+
+
+def test_what_follows_a_call_that_ends_the_fault_is_out_of_force() -> None:
+    steps = (call("a"), Arm("write@1=FULL"), Call(Action("c"), ends=True), call("d"), Clear(), call("e"))
+    assert _out_of_force(Scenario("none", Configuration(), steps)).steps == (call("a"), call("d"), call("e"))
 
 
 def test_a_fault_at_a_later_operation_than_one_that_is_not_reached_is_not_played() -> None:

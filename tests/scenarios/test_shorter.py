@@ -1,4 +1,4 @@
-"""A limit on the tries for a shorter scenario: the finding is told, with the shortest scenario until then."""
+"""A limit on the tries for a shorter scenario: the finding is reported, with the shortest scenario until then."""
 
 from typing import Any
 

@@ -181,8 +181,11 @@ def _out_of_force(scenario: Scenario) -> Scenario:
     for step in scenario.steps:
         if isinstance(step, Conditional | Clear):
             is_armed = isinstance(step, Conditional)
-        elif not is_armed:
+            continue
+        if not is_armed:
             left.append(step)
+        # A step may end what is in force.
+        is_armed = is_armed and getattr(step, "ends", None) is not True
     return msgspec.structs.replace(scenario, steps=tuple(left))
 
 
