@@ -33,7 +33,7 @@ from tornpage.scenarios.pytest_plugin import settings
 from tornpage.scenarios.report.terminal.progress import describe_finding, summary
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.search.fuzz.search import machines_of
-from tornpage.scenarios.search.interleave import NOT_TRIED
+from tornpage.scenarios.search.interleave.search import NOT_TRIED
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.declaration import what_is_wrong
 from tornpage.scenarios.targets.names import UnknownTargetError, is_imported

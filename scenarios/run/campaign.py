@@ -41,7 +41,7 @@ from tornpage.scenarios.search.after_a_crash import finds_that_it_opens_no_more
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.contention import Contend
 from tornpage.scenarios.search.crash.search import CrashSearch
-from tornpage.scenarios.search.interleave import Interleavings
+from tornpage.scenarios.search.interleave.search import Interleavings
 from tornpage.scenarios.search.kill import Kill
 from tornpage.scenarios.search.limits import Limits
 from tornpage.scenarios.search.programs.kills import ProgramKills

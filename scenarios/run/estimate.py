@@ -23,7 +23,7 @@ from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.search.crash.search import CrashSearch
-from tornpage.scenarios.search.interleave import Interleavings
+from tornpage.scenarios.search.interleave.search import Interleavings
 from tornpage.scenarios.search.recorder import Recorder
 
 # The counts of all points and of tried points, for each search whose number is known before it runs.

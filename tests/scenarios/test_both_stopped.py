@@ -15,7 +15,7 @@ from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Interleave
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.run import campaign
-from tornpage.scenarios.search.both_stopped import BothStopped
+from tornpage.scenarios.search.interleave.both_stopped import BothStopped
 from tornpage.scenarios.search.recorder import Recorder
 
 

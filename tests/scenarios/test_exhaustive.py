@@ -18,7 +18,7 @@ from tornpage.scenarios.model.simple_target import SimpleTarget
 from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.estimate import estimated
-from tornpage.scenarios.search.interleave import Interleavings
+from tornpage.scenarios.search.interleave.search import Interleavings
 from tornpage.scenarios.search.recorder import Recorder
 
 Command = Callable[..., Any]

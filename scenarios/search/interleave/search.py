@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import cycle, islice, product
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -33,19 +33,20 @@ from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Pl
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
-from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
-from tornpage.scenarios.execution.trial import HangsError, Trial
+from tornpage.scenarios.execution.snapshots import held_open, siblings
+from tornpage.scenarios.execution.trial import HangsError
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave, Scenario
-from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, Target
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
-from tornpage.scenarios.search.both_stopped import BothStopped
 from tornpage.scenarios.search.forecast import Forecast
-from tornpage.scenarios.search.other_arguments import OtherArguments
-from tornpage.scenarios.search.pairs import Pairs
+from tornpage.scenarios.search.interleave.both_stopped import BothStopped
+from tornpage.scenarios.search.interleave.other_arguments import OtherArguments
+from tornpage.scenarios.search.interleave.pairs import Pairs
+from tornpage.scenarios.search.interleave.states import SCHEDULES_A_STATE, States
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 # The prefix of a note on why two callers were not tried.
@@ -54,8 +55,6 @@ _NO_PAIR: Final = (
     "in no state of the workload does a call that two callers may make change anything; give it such a call"
 )
 _STATES_A_PART: Final = 8
-# The share of one state in a budget, so that one or two pairs of calls fit into it.
-_SCHEDULES_A_STATE: Final = 24
 # With a budget, the schedules of a pair of calls that stop both.
 _BOTH_STOPPED: Final = 2
 _NOT_ENDED: Final = Ended(0, None)
@@ -63,8 +62,6 @@ _NOT_ENDED: Final = Ended(0, None)
 _MADE, _REFUSED = "made: ", "refused: "
 # So often may calls of one name wait for another caller (the first as long as --call-timeout) before all are left out.
 _MOST_HANGS: Final = 20
-# After the workload, the most of its calls that are made once more.
-_MOST_MADE_AGAIN: Final = 8
 # With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
 
@@ -275,7 +272,7 @@ class Interleavings(Search):
         """How many schedules one state gets."""
         if self.most_schedules is None:
             return None
-        share = max(_SCHEDULES_A_STATE, self.most_schedules // (len(self.target.workload()) + 1))
+        share = max(SCHEDULES_A_STATE, self.most_schedules // (len(self.target.workload()) + 1))
         return min(share, self.most_schedules)
 
     def _one_caller(self, why: str) -> None:
@@ -288,80 +285,18 @@ class Interleavings(Search):
 
     def _states(self, part: Part) -> Iterator[State]:
         """The states of the workload that fall to the part, each once, and not more than the budget has room for."""
-        chosen = self._chosen(part)
-        yield from self._played(part, chosen)
-        # The draw may have met only states in which no call changes anything.
-        others = set(range(len(self.target.workload()) + 1)) - chosen if any(one in part for one in chosen) else set()
-        states = self._played(part, others)
-        while others and not self.counts["pairs"] and (state := next(states, None)):
-            yield state
-        states.close()
-
-    def _chosen(self, part: Part) -> set[int]:
-        """The steps before which two callers are tried: as many as the budget has room for."""
-        workload = self.target.workload()
-        steps = range(len(workload) + 1)
-        if self.most_schedules is None:
-            return set(steps)
+        states = States(self.target, self.directory / "dry", self._left_out, self.most_schedules)
         draw = Random(f"{self.seed} {self.name} {part.configuration} {part.kind}")  # noqa: S311 - the same for each part
-        # If the next call is one that two callers may make, there is a pair of calls to try.
-        left_out = self._left_out | set(self.target.refuses)
-        worthwhile = [step for step, action in enumerate(workload) if action.name not in left_out] or list(steps)
-        number = max(1, self.most_schedules // _SCHEDULES_A_STATE)
-        # The last state, too, if there is room: a limit may be reached by then, and everything is there.
-        chosen = set(draw.sample(worthwhile, number) if number < len(worthwhile) else (*worthwhile, steps[-1]))
-        self.left_out(len(steps) - len(chosen))
-        return chosen
-
-    def _played(self, part: Part, chosen: set[int]) -> Generator[State]:
-        """The states before these steps, each once, as the workload comes to them; other files are part of one."""
-        home = self.directory / "dry"
-        place({}, home)
-        try:
-            with Trial(self.target, part.configuration, home, {}) as dry:
-                yield from self._states_of(dry, part, chosen)
-        except Violation as violation:
-            what = f"{self.target.name} fails without any fault at {part.configuration}: {violation.message}"
-            raise TargetError(what) from violation
-
-    def _states_of(self, dry: Trial, part: Part, chosen: set[int]) -> Iterator[State]:
-        seen: list[tuple[View, Files]] = []
-        workload = self.target.workload()
-        dry.at_step(0)
-        dry.open()
-        for step, action in enumerate((*workload, None)):
-            if part.is_past(step):
-                return
-            if step in part and step in chosen:
-                view, files = dry.live_view(), dry.crash_copy()
-                if (state := (view, dry.files_beside(files))) not in seen:
-                    seen.append(state)
-                    yield State(files, view, step + 1, workload[:step])
-            if action is not None:
-                dry.at_step(step + 1)
-                answer, _ = dry.call_by_stages(action)
-                if answer.kind == "raised":
-                    message = f"{self.target.name}: {action} fails without any fault: it {answer}"
-                    raise TargetError(message) from answer.error
-        if len(workload) in part and len(workload) in chosen:
-            yield from self._states_beyond(dry, seen)
-
-    def _states_beyond(self, dry: Trial, seen: list[tuple[View, Files]]) -> Iterator[State]:
-        """With a budget that has room for more: the states after calls made again, when a limit may be reached."""
-        made = list(self.target.workload())
-        left_out = self._left_out | set(self.target.refuses)
-        again = cycle([action for action in made if action.name not in left_out] or made)
-        for action in islice(again, _MOST_MADE_AGAIN if made else 0):
-            if len(seen) >= (self.most_schedules or 0) // _SCHEDULES_A_STATE:
-                return
-            made.append(action)
-            dry.at_step(len(made))
-            if dry.call_by_stages(action)[0].kind == "raised":
-                return
-            view, files = dry.live_view(), dry.crash_copy()
-            if (state := (view, dry.files_beside(files))) not in seen:
-                seen.append(state)
-                yield State(files, view, len(made) + 1, tuple(made))
+        chosen, others = states.chosen(draw)
+        self.left_out(len(others))
+        yield from states.before(chosen, part)
+        # The draw may have met only states in which no call changes anything.
+        more = states.before(others, part)
+        while (
+            others and any(one in part for one in chosen) and not self.counts["pairs"] and (state := next(more, None))
+        ):
+            yield state
+        more.close()
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
         """Calls that the store accepts here: the next ones of the workload first, and those that change something."""

@@ -15,7 +15,7 @@ import msgspec
 
 from tornpage.scenarios.execution.interleave.serial import Serial
 from tornpage.scenarios.model.target import Action, Target
-from tornpage.scenarios.search.pairs import differs_after
+from tornpage.scenarios.search.interleave.pairs import differs_after
 
 # At one state, the number of calls that are tried with one argument of another call.
 _MOST: Final = 8

@@ -1,0 +1,1 @@
+"""The search `interleave`: two callers at once."""
