@@ -1,6 +1,7 @@
 """The reader of crash states lets go of the files, also where reading fails: the next state is put in their place."""
 
 import contextlib
+import gc
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,31 @@ class Opened(Torn):
         return dict(connection.execute("SELECT x, x FROM t"))
 
 
+class Chunks:
+    """A store of plain files that opens one after the other, and leaves the first to its end where the next fails."""
+
+    def __init__(self, directory: Path) -> None:
+        self.head = (directory / "head").open("rb")
+        self.tail = (directory / "tail").open("rb")
+
+    def __del__(self) -> None:
+        self.head.close()
+
+
+class ChunksTarget(SimpleTarget):
+    configurations = (Configuration("file", "FULL"),)
+    beat = Action("beat")
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:
+        return Chunks(path.parent)
+
+    def view(self, store: Any) -> View:
+        return {}
+
+    def files_view(self, directory: Path) -> View:
+        return {"tail": (directory / "tail").read_text()}
+
+
 class Interrupted:
     """A signal comes while the store's connection locks the file: its handler runs in a callback."""
 
@@ -77,4 +103,13 @@ def test_a_reader_that_fails_keeps_neither_file_nor_lock(home: Path) -> None:
     state = faults.State(faults.Crash(0), {"store.sqlite": content}, (("store.sqlite", b""),))
     with pytest.raises(Violation, match="a plain reader fails"):
         reader.view_of(state, 0, home / "crashed")
+    assert held_open(home / "crashed") == []
+
+
+def test_a_reader_keeps_no_store_whose_opening_failed(home: Path) -> None:
+    reader = CrashReader(ChunksTarget(), Configuration("file", "FULL"))
+    state = faults.State(faults.Crash(0), {"head": b"one"}, (("head", b"one"),))
+    with pytest.raises(Violation, match="a plain reader fails"):
+        reader.view_of(state, 0, home / "crashed")
+    gc.collect()
     assert held_open(home / "crashed") == []

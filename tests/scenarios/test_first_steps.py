@@ -395,7 +395,7 @@ class Carts:
         return self.db.execute("INSERT INTO carts (owner) VALUES (?) RETURNING id", (owner,)).fetchone()[0]
 
     def refuse(self, cart: int):
-        raise PermissionError("not today")
+        raise PermissionError("not today,\\n and not in one line")
 
     def pay(self, receipt: os.DirEntry):
         raise AssertionError("it needs an object")
@@ -413,7 +413,7 @@ def test_each_call_that_can_be_tried_is_written_and_the_others_are_said_with_the
     assert wrote.code == 0, wrote
     assert "5 calls: open, put, drop\n" in wrote.out
     left_out = {
-        "refuse": "it raised PermissionError: not today",
+        "refuse": "it raised PermissionError: not today, and not in one line",
         "pay": "it needs an object",
         "send": "by its name it waits, communicates or handles connections",
     }

@@ -270,3 +270,9 @@ def test_a_violation_comes_from_another_process_as_it_was() -> None:
 def test_a_value_that_is_none_is_no_missing_key(view: dict[str, Any], shown: str) -> None:
     assert describe(differences({"a": 1}, view), "memory", "the file") == f"a: memory has 1, the file has {shown}"
     assert describe(differences(view, {"a": 1}), "memory", "the file") == f"a: memory has {shown}, the file has 1"
+
+
+def test_an_answer_says_the_text_of_its_error_where_there_is_one() -> None:
+    assert str(FAILED) == "failed with OSError: disk"
+    assert str(Answer("raised", MemoryError())) == "failed with MemoryError"
+    assert str(Answer("raised", MemoryError(), "unknown")) == "failed with MemoryError, outcome unknown"

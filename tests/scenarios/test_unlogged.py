@@ -86,6 +86,27 @@ def test_a_thread_that_ends_by_a_fault_is_not_reported_and_any_other_one_is(monk
     assert reported == [KeyError, sqlite3.OperationalError]
 
 
+def test_a_finalizer_that_fails_by_a_fault_is_not_reported_and_any_other_one_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class HalfMade:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    reported = list[Any]()
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: reported.append(str(args.exc_value)))
+    with unlogged():
+        HalfMade(sqlite3.OperationalError("disk I/O error"))
+        for name in ("head", "tail", "head"):
+            HalfMade(AttributeError(f"it has no {name}"))
+    assert reported == ["it has no head", "it has no tail"]
+    HalfMade(AttributeError("it has no head"))
+    assert reported == ["it has no head", "it has no tail", "it has no head"]
+
+
 @pytest.mark.parametrize("options", [(), ("-W", "default")])
 def test_a_search_shows_no_warnings_unless_the_user_asks_for_them(options: tuple[str, ...]) -> None:
     program = """

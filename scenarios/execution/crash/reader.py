@@ -112,7 +112,8 @@ class CrashReader:
                 with another_process(), StrictUmask(), faults.shims().telling():
                     known = self._look(state, now_ms, directory)
             except Violation as violation:
-                known = violation
+                # Without its causes: their frames have the store that could not be opened, and what it holds open.
+                known = violation.with_message(violation.message)
             self._seen[state.identity] = known
         if isinstance(known, Violation):
             raise known.with_message(known.message)

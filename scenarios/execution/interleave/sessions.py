@@ -59,7 +59,7 @@ class Said(msgspec.Struct, frozen=True):
     def of(cls, answer: Answer) -> Self:
         """The data of an answer."""
         error = answer.error
-        detail = "" if error is None else f"{type(error).__name__}: {error}"
+        detail = "" if error is None else f"{type(error).__name__}: {error}".removesuffix(": ")
         busy = error is not None and any(faults.is_busy(cause) for cause in faults.causes(error))
         broken = answer.kind == "raised" and error is not None and not busy and is_mistake(error)
         refused = answer.kind == "raised" and says_no(error)

@@ -46,7 +46,8 @@ class Answer:
         if self.kind != "raised":
             return "acknowledged" if self.kind == "done" else f"refused ({self.error})"
         said = f", outcome {self.certainty}" if self.certainty else ""
-        return f"failed with {type(self.error).__name__}: {self.error}{said}"
+        named = f"{type(self.error).__name__}: {self.error}".removesuffix(": ")
+        return f"failed with {named}{said}"
 
 
 @dataclass

@@ -328,7 +328,8 @@ class Played:
                     if inspect.isgenerator(returned):
                         returned = list(returned)
             except FAILURES as error:
-                return f"{_RAISED} {type(error).__name__}: {error}"[:100]
+                # A message of several lines stands in a comment of the target, too.
+                return " ".join(f"{_RAISED} {type(error).__name__}: {error}".split())[:100]
             after = self.tables()
         if inspect.isawaitable(returned) or hasattr(returned, "__enter__"):
             self.left_out[name] = f"it returned a {type(returned).__name__}"
