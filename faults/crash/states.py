@@ -148,6 +148,16 @@ class CrashStates:
         """Single losses, losses of all after one change, single tears and holes; writes alone; then subsets."""
         return map(self._in_order, self._partial(position))
 
+    def prefixes(self, position: int, first: int, most: int | None = None) -> Iterator[Crash]:
+        """The power cuts that keep all changes before one, and lose it and all later ones: it is at `first` or later.
+
+        With `most`, only so many of the newest. None that loses everything.
+        """
+        self._walk_to(position)
+        unsynced = sorted(self._unsynced_set)
+        begin = max(bisect.bisect_left(unsynced, first), 1, len(unsynced) - (most or len(unsynced)))
+        return map(self._in_order, [Crash(position, tuple(unsynced[at:])) for at in range(begin, len(unsynced))])
+
     def _in_order(self, crash: Crash) -> Crash:
         """The crash, in which two kinds of changes are lost as well, because an earlier one is lost."""
         if not crash.lost or not self._has_order:

@@ -4,7 +4,7 @@ Method. A crash does harm where an order matters: around an acknowledgement, a s
 each write of a checkpoint. So the sample is not uniform:
 
 1. at every position the process dies, and the power fails with everything kept, everything lost, and only names, data
-   or sizes kept;
+   or sizes kept; where a caller is told of a change, or of a failure, also with the call's changes kept up to each one;
 2. at those positions single losses, tears and holes of the newest changes there;
 3. the same of all other changes, and subsets, at random positions.
 
@@ -60,8 +60,11 @@ class Sample:
             yield self._states.process(position)
             yield from map(self._states.at, self._states.crashes(position))
 
-    def some(self, positions: Sequence[int], most: int, *, whole: bool) -> Iterator[faults.State]:
-        """Everything of the first kind, and so many disks of the others; without `whole` few of the first, too."""
+    def some(self, positions: Sequence[int], most: int, *, whole: bool, told: bool) -> Iterator[faults.State]:
+        """Everything of the first kind, and so many disks of the others; without `whole` few of the first, too.
+
+        `told`: at the last position a caller has been told of a change, or of a failure.
+        """
         decisive = [position for position in positions if position in self._decisive]
         ends = frozenset(positions)
         if not whole:
@@ -69,12 +72,17 @@ class Sample:
             ends = frozenset((*decisive[-1:], *self._generator.sample(others, min(max(most // 3, 1), len(others)))))
         wanted, left = self._wanted(positions, decisive, most), 0
         for position in positions:
+            in_order: dict[faults.Crash, None] = {}
             if position in ends:
                 yield self._states.process(position)
                 yield from map(self._states.at, self._states.whole(position))
+            if told and position == positions[-1]:
+                first = positions[0] - 1
+                in_order = dict.fromkeys(self._states.prefixes(position, first, None if whole else _NEAR))
+                yield from map(self._states.at, in_order)
             left += wanted[position]
             if left:
-                for state in self._partial(position, left):
+                for state in self._partial(position, left, {*in_order}):
                     left -= self._is_new(state)
                     yield state
 
@@ -89,8 +97,8 @@ class Sample:
         wanted.update(self._generator.choices(positions, k=most - near) if positions else ())
         return wanted
 
-    def _partial(self, position: int, most: int) -> Iterator[faults.State]:
-        """States with lost, torn or missing data, until so many of them are new."""
+    def _partial(self, position: int, most: int, tried: set[faults.Crash]) -> Iterator[faults.State]:
+        """States with lost, torn or missing data, until so many of them are new; none of those that were tried."""
         crashes = [(_newest(crash), crash) for crash in self._states.partial(position)]
         newest = set(sorted({change for change, _ in crashes}, reverse=True)[:_NEAR])
         near = [crash for change, crash in crashes if change in newest]
@@ -98,7 +106,6 @@ class Sample:
         first = list(_first_of(near))
         for them in (near, others):
             self._generator.shuffle(them)
-        tried = set[faults.Crash]()
         for crash in (*first, *near, *others)[: most * _LOOKED_AT]:
             if crash in tried:
                 continue
