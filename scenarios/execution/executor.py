@@ -215,6 +215,8 @@ class Executor(Pair):
             if answer.kind == wanted.kind == "done" and after != before and is_counted_on(wanted.value, answer.value):
                 # Not wrong: since a restart it counts on from a larger number, which no view shows.
                 self._is_numbered_apart = True
+        if answer.kind == wanted.kind == "done":
+            self.acknowledged.add(step.action, self.shadow.environment.now_ms)
         if wanted.value is not None:
             self._answering.add(step.action.name)
         if answer.kind == "done" and answer.value and before == after == self.real.oracle.settled:
@@ -311,10 +313,15 @@ class Executor(Pair):
             raise wanted.error
         if wanted.kind == "raised" and is_specified(self.real.target):
             raise Violation("as-specified", f"no fault is armed, and {step.action} {wanted}") from wanted.error
-        if wanted.kind == "raised" and self.shadow_has_lived:
+        if wanted.kind == "raised" and self.shadow_has_lived and not self._makes_no_sense(step.action, wanted):
             raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
         if wanted.kind == "raised":
             raise TargetError(f"{step.action} fails without any fault: it {wanted}; {_REFUSE}") from wanted.error
+
+    def _makes_no_sense(self, action: Action, wanted: Answer) -> bool:
+        """Whether the call fails in this state in any case, whatever faults and restarts have led to it."""
+        now_ms = self.shadow.environment.now_ms
+        return self.acknowledged.fails_by_itself(action, now_ms, self.view, wanted.error)
 
     def _same_refusal(
         self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int], *, follows: bool

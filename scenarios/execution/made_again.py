@@ -18,7 +18,7 @@ from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import is_alike
 from tornpage.scenarios.model.judging.varying import differ_where_these_do
-from tornpage.scenarios.model.target import Action, Configuration, Target
+from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
 # None: the store was closed and opened again.
 _Calls = list[tuple[Action, int] | None]
@@ -50,6 +50,16 @@ class MadeAgain:
         except Exception:  # noqa: BLE001 - whatever fails there explains nothing
             return False
         return is_alike(answered, first) or differ_where_these_do(answered, wanted, first, second)
+
+    def fails_by_itself(self, action: Action, now_ms: int, view: View, error: BaseException | None) -> bool:
+        """Whether the calls lead to this state without any fault, and `action` fails there in the same way."""
+        try:
+            with self._played() as played:
+                *_, trial = played
+                trial.environment.now_ms = now_ms
+                return trial.live_view() == view and type(trial.ask(action).error) is type(error)
+        except Exception:  # noqa: BLE001 - the calls themselves fail: it is no state that they lead to
+            return False
 
     def states(self) -> list[tuple[Files, int]]:
         """The files after each call, and the time then, in milliseconds."""

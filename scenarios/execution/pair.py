@@ -67,6 +67,8 @@ class Pair:
         place(files or {}, self.shadow.home, self.shadow.directory)
         # What the shadow has done by itself since its files were last the store's own.
         self.made = MadeAgain(target, configuration, directory / "made-again", files or {})
+        # The calls of the scenario that the store has acknowledged.
+        self.acknowledged = MadeAgain(target, configuration, directory / "made-again", files or {})
         self.session_only = SessionOnly(target, configuration, directory / "session-only")
         self.armed = InForce(self.real, self.counts)
         # Existing files were left by another process.

@@ -279,6 +279,27 @@ def test_what_fails_on_files_that_no_fault_came_near_is_a_mistake_of_the_workloa
             executor.do(Call(Action("put", {"key": "a"})))
 
 
+class Rates(others_stores.ShelfTarget):
+    """A call that fails by a mistake of the caller's, where its key is missing."""
+
+    class kind(others_stores.Shelf):  # noqa: N801
+        def rate(self, key: str) -> None:
+            self.put(key, self.all().get(key).bit_length())
+
+
+@pytest.mark.usefixtures("shim")
+@pytest.mark.parametrize("lead", [(), (Call(Action("put", {"key": "b"})),)], ids=["empty", "other-key"])
+def test_a_call_that_makes_no_sense_is_a_mistake_of_the_workload_whatever_faults_have_led_there(
+    home: Path, lead: tuple[Call, ...]
+) -> None:
+    failing = (Arm("write:db@1..=FULL", "vfs"), Call(Action("put", {"key": "a"})), Clear(), Restart(crash=True))
+    with Executor(Rates(), others_stores.DELETE[0], home / "played") as executor:
+        for step in (*lead, *failing):
+            executor.do(step)
+        with pytest.raises(TargetError, match=r"rate.* fails without any fault: .* `actions` leaves it out"):
+            executor.do(Call(Action("rate", {"key": "a"})))
+
+
 # -- for which targets a check applies ---------------------------------------------------------------------------------
 
 
