@@ -32,6 +32,7 @@ from tornpage.scenarios.execution.waits_alone import note_wait, waits_at
 from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
+from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.model.judging.numbers import is_counted_on
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.refusals import is_alike, says_no, says_there_is_none
@@ -319,9 +320,14 @@ class Executor(Pair):
             raise TargetError(f"{step.action} fails without any fault: it {wanted}; {_REFUSE}") from wanted.error
 
     def _makes_no_sense(self, action: Action, wanted: Answer) -> bool:
-        """Whether the call fails in this state in any case, whatever faults and restarts have led to it."""
-        now_ms = self.shadow.environment.now_ms
-        return self.acknowledged.fails_by_itself(action, now_ms, self.view, wanted.error)
+        """Whether the call fails in this state in any case, whatever faults and restarts have led to it.
+
+        Not one that fails by an error of SQLite or the system, nor the beat, which has to work in each state.
+        """
+        error, now_ms = wanted.error, self.shadow.environment.now_ms
+        if error is None or names_a_fault(error) or action == self.real.target.heartbeat():
+            return False
+        return self.acknowledged.fails_by_itself(action, now_ms, self.view, error)
 
     def _same_refusal(
         self, step: Call, wanted: Answer, answer: Answer, met: Mapping[str, int], *, follows: bool

@@ -51,7 +51,7 @@ class MadeAgain:
             return False
         return is_alike(answered, first) or differ_where_these_do(answered, wanted, first, second)
 
-    def fails_by_itself(self, action: Action, now_ms: int, view: View, error: BaseException | None) -> bool:
+    def fails_by_itself(self, action: Action, now_ms: int, view: View, error: BaseException) -> bool:
         """Whether the calls lead to this state without any fault, and `action` fails there in the same way."""
         try:
             with self._played() as played:
