@@ -21,7 +21,7 @@ from benchmarks.warm import WarmTrial
 
 from tornpage import faults
 from tornpage.scenarios.execution.reopen import Reopened
-from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.model.scenario import Arm
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.search.points import Point

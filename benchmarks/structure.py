@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Final
 
 from tornpage import faults
-from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.sweep import Sweep
 from tornpage.scenarios.targets.registry import find

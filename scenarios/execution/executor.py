@@ -26,8 +26,9 @@ from tornpage.scenarios.execution.interleave.schedule import play_step
 from tornpage.scenarios.execution.interleave.serial import State
 from tornpage.scenarios.execution.pair import Pair
 from tornpage.scenarios.execution.reopen import fails_later
+from tornpage.scenarios.execution.session_in_use import HangsError
 from tornpage.scenarios.execution.snapshots import Files, place
-from tornpage.scenarios.execution.trial import HangsError, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.execution.waits_alone import note_wait, waits_at
 from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation

@@ -17,10 +17,11 @@ from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.hidden_errors import times_met
 from tornpage.scenarios.execution.in_force import InForce
 from tornpage.scenarios.execution.made_again import MadeAgain
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.session_only import SessionOnly
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.numbers import is_among
 from tornpage.scenarios.model.judging.oracle import Answer

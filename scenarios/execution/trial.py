@@ -1,4 +1,4 @@
-"""One trial: a session on a directory, faults armed around its calls, and every check for the oracle.
+"""One trial: a session in use, and every check of what it does, for the oracle.
 
 After each call, in this order: the files are copied as a crash would leave them; a fresh reader past the shim reads the
 disk's view; the session returns its view; the copy is opened as after a crash. While a fault is armed the session may
@@ -6,75 +6,28 @@ decline to answer, but it may not answer wrongly. Once nothing is armed it has t
 still works.
 """
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from tornpage import faults
-from tornpage.faults.reach.library import Library
-from tornpage.faults.sqlite_library import sqlite3
-from tornpage.scenarios.execution.at_rest import others_rest
-from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.call_timeout import TookTooLongError
 from tornpage.scenarios.execution.commit_spy import CommitSpy
-from tornpage.scenarios.execution.dropped import closed_by_threads, collected
 from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.fresh_reader import FreshReader
-from tornpage.scenarios.execution.generic_checks.file_modes import StrictUmask, require_private
-from tornpage.scenarios.execution.generic_checks.open_connections import (
-    leaves_a_transaction,
-    naming_open_transactions,
-    of_an_open_transaction,
-    of_any_open_transaction,
-)
+from tornpage.scenarios.execution.generic_checks.file_modes import require_private
+from tornpage.scenarios.execution.generic_checks.open_connections import of_any_open_transaction
 from tornpage.scenarios.execution.hidden_errors import HiddenErrors
-from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.reopen import Reopened
-from tornpage.scenarios.execution.snapshots import Files, Holder, beside, require_let_go
-from tornpage.scenarios.execution.temporary_names import drawn_for
+from tornpage.scenarios.execution.session_in_use import SessionInUse
+from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.model.beats_key import adds_one_key
 from tornpage.scenarios.model.judging.absent import ABSENT
-from tornpage.scenarios.model.judging.answers import as_data, in_words, is_wrong
+from tornpage.scenarios.model.judging.answers import in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer, Oracle
 from tornpage.scenarios.model.judging.refusals import says_no
-from tornpage.scenarios.model.target import (
-    Action,
-    Configuration,
-    Environment,
-    Refused,
-    Session,
-    Target,
-    TargetError,
-    View,
-    binding_of,
-    completed,
-    environment_of,
-)
-
-OPEN = Action("open")
-CLOSE = Action("close")
-
-# Called when a fault or condition of a trial comes into force.
-_LISTENER: ContextVar[Callable[[], None]] = ContextVar("tornpage_trouble", default=lambda: None)
-
-
-@contextlib.contextmanager
-def trouble_heard_by(listener: Callable[[], None]) -> Iterator[None]:
-    """Inside this scope `listener` is called whenever a fault, a limit or a rival is put in force in a trial."""
-    token = _LISTENER.set(listener)
-    try:
-        yield
-    finally:
-        _LISTENER.reset(token)
-
-
-# The time of the first step, and from each step to the next.
-EPOCH_MS: Final = 1_700_000_000_000
-STEP_MS: Final = 60_000
+from tornpage.scenarios.model.target import Action, Configuration, Refused, Target, View
 
 # What is said of the small change.
 NEXT_FAILS: Final = "the fault is gone, and the next call fails"
@@ -82,182 +35,20 @@ _CHANGED_OTHERS: Final = "the next call was acknowledged, but changed more or le
 DID_NOTHING: Final = "the next call was acknowledged, but did nothing"
 
 
-# What most of a view consists of; a value of another type is copied if it has to be.
-_PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
-
-
-def _copied(value: Any) -> Any:
-    """A copy of a view: a store may return its own object, and change it later."""
-    if isinstance(value, dict):
-        return {key: one if type(one) in _PLAIN else _copied(one) for key, one in value.items()}
-    return [_copied(one) for one in value] if isinstance(value, list) else value
-
-
-class HangsError(TargetError):
-    """A call does not return without any fault: the target can't be tested so."""
-
-
-class Trial:
+class Trial(SessionInUse):
     """A target in use under possible faults. Raises `Violation` as soon as a check fails."""
 
     def __init__(self, target: Target, configuration: Configuration, directory: Path, before: View) -> None:
-        self.target = completed(target)
-        self.directory = directory
+        super().__init__(target, configuration, directory)
         self.oracle = Oracle(configuration, before)
-        binding = binding_of(target)
-        # The statement depth replaces a DB-API connect function, which apsw does not have.
-        self.statements = faults.StatementDepth(binding if hasattr(binding, "connect") else sqlite3)
-        self.connections = faults.Connections(self.statements.connect, self.statements.module)
-        self.environment = environment_of(target)
-        self.session: Session | None = None
-        # Whether no other session of the store is called at the same time.
-        self.is_alone = True
-        # How many crashes the store has gone through: each is the end of a process.
-        self.life = 0
-        # A scope round each call of the session.
-        self.around_call: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-        # Called when a call has returned, before threads of the store have come to rest.
-        self.on_answer: Callable[[], None] = lambda: None
-        self._holder = Holder()
         self._reader = FreshReader(self.target, directory, self._holder)
         # Called before each reading.
         self.before_reading = self._reader.before_reading
-        self._armed = 0
-        self._was_troubled = False
-        self._jumped_ms = 0
-        self._limits: list[faults.Limit] = []
         # The last call that was not checked yet, the state before it, and its answer.
         self._unjudged: tuple[View, Action, Answer] | None = None
         self.hidden_errors = HiddenErrors()
-        # Connections that the session has dropped in a transaction.
-        self._dropped: list[Any] = []
         # The state to which the last call would have led, if it raised.
         self._failed_at: View | None = None
-        # The note on a transaction that a call without memory has left open.
-        self._no_rollback = ""
-        # What that was when the last call began.
-        self._found_open = ""
-        # Whether the last call was an opening that raised: what it was to complete may be half done.
-        self._failed_to_open = False
-
-    # -- life cycle ------------------------------------------------------------------------------------------
-
-    def open(self) -> Self:
-        """Open the session; passes on what the target raises."""
-        with collected(self._dropped), in_life(self.life, opening=True), self._names_of_files("open"):
-            self.session = self._open_in(self.directory, self.environment)
-            # A thread that it has begun may connect a moment later: the path is its own until then.
-            others_rest()
-        self._failed_to_open = False
-        self._no_rollback = ""
-        return self
-
-    def close(self) -> None:
-        """Close the session and release all files; raises `Violation` if the target does not."""
-        session, self.session = self.session, None
-        try:
-            if session is not None:
-                with in_time("closing the store"), self._in_its_process(), self._names_of_files("close"):
-                    session.close()
-        except TookTooLongError as hang:
-            raise self._hung(hang) from None
-        except Exception as error:
-            raise Violation("still-usable-after-the-fault", f"with nothing armed, closing fails: {error!r}") from error
-        finally:
-            self._holder.release()
-            self._dropped.clear()
-        self._holder.require_open()
-        require_let_go(self.directory)
-
-    @contextlib.contextmanager
-    def _in_its_process(self) -> Iterator[None]:
-        """The store running: also a read of it may create files, for their owner alone."""
-        with collected(self._dropped), in_life(self.life) if self.life else contextlib.nullcontext(), StrictUmask():
-            yield
-
-    def _names_of_files(self, call: object) -> contextlib.AbstractContextManager[None]:
-        return drawn_for(call, self.environment.now_ms) if self.is_alone else contextlib.nullcontext()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is None:
-            self.close()
-            return
-        # The error in flight says more than a failure to close the session after it.
-        forget_frames(error)
-        with contextlib.suppress(Violation, TargetError):
-            self.close()
-
-    def _open_in(self, directory: Path, environment: Environment) -> Session:
-        with in_time("opening the store"), StrictUmask():
-            return self.target.open(directory, self.oracle.configuration, environment)
-
-    def _hung(self, hang: TookTooLongError) -> Violation | TargetError:
-        """The error for a call that did not return: without any fault the target can't be tested."""
-        forget_frames(hang)
-        if not self._was_troubled:
-            return HangsError(f"{self.target.name}: {hang}, without any fault")
-        return Violation("still-usable-after-the-fault", str(hang))
-
-    # -- steps ---------------------------------------------------------------------------------------------
-
-    def at_step(self, step: int) -> None:
-        """Set the clock: the same step has the same time in every run."""
-        # No clock is before 1970.
-        self.environment.now_ms = max(EPOCH_MS + step * STEP_MS + self._jumped_ms, 0)
-
-    def jump(self, step: int, by_ms: int) -> None:
-        """Set the clock forward or back, permanently."""
-        self._jumped_ms += by_ms
-        self.at_step(step)
-
-    @contextlib.contextmanager
-    def armed(self, plan: faults.FaultPlan | str, depth: str = "vfs") -> Iterator[faults.Armed]:
-        """Put a plan in force for the target's files, at either depth."""
-        try:
-            with self.troubled():
-                if depth == "statement":
-                    with self.statements.arm(plan) as armed:
-                        yield armed
-                else:
-                    with faults.arm(plan, self.directory) as armed:
-                        yield armed
-        except TookTooLongError as hang:
-            # The shim's callbacks keep what is raised in them until the plan is disarmed.
-            raise self._hung(hang) from None
-
-    @contextlib.contextmanager
-    def troubled(self) -> Iterator[None]:
-        """Inside this scope a fault may be in force: the session may decline to answer."""
-        self._armed += 1
-        self._was_troubled = True
-        _LISTENER.get()()
-        try:
-            yield
-        finally:
-            self._armed -= 1
-
-    @contextlib.contextmanager
-    def limited(self, limit: faults.Limit) -> Iterator[None]:
-        """Inside this scope a limit is in force whenever the target runs, and only then."""
-        with self.troubled():
-            self._limits.append(limit)
-            try:
-                yield
-            finally:
-                self._limits.remove(limit)
-
-    @property
-    def library(self) -> Library:
-        """The SQLite that the store's database was opened with; before it has been, the one of its binding."""
-        shim = faults.shims().opener_of(self.target.database(self.directory))
-        return shim.library if shim is not None else faults.shim_for(binding_of(self.target)).library
-
-    def watch_statements(self) -> None:
-        """Let the statement depth, and limits, reach sessions that are opened from now on."""
-        self.environment.connect = self.connections.connect
 
     def call(self, action: Action, after: View, stages: tuple[View, ...] = ()) -> Answer:
         """Make one call that would lead to the state `after`, over `stages`, and pass its answer to the oracle."""
@@ -266,10 +57,6 @@ class Trial:
         self._unjudged = self.oracle.settled, action, answer
         self.oracle.heard(answer, after, stages)
         return answer
-
-    def ask(self, action: Action) -> Answer:
-        """Make one call of which the oracle hears nothing, such as one that only reads."""
-        return self._ask(action)
 
     def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:
         """Make one call without a fault; return its answer, and the state at each commit if it commits more than once.
@@ -283,75 +70,6 @@ class Trial:
         says_so = "statement" in self.target.depths
         with self.statements.watching(spy) if says_so else faults.shims().watching(spy):
             return self._ask(action), tuple(spy.seen)
-
-    def _ask(self, action: Action) -> Answer:
-        before, self._found_open = faults.shims().handles, self._no_rollback
-        # After an error has let go of its frames.
-        with collected(self._dropped):
-            answer = self._answer_to(action)
-        self._holder.require_open()
-        if answer.kind == "raised" or self._no_rollback:
-            self._note_no_rollback(answer.error)
-        if self.session is None or action != OPEN:
-            closed_by_threads(before)
-        return answer
-
-    def _note_no_rollback(self, error: BaseException | None) -> None:
-        if note := of_an_open_transaction(error, self.directory):
-            self._no_rollback = note
-        elif self._no_rollback and not leaves_a_transaction(self.directory):
-            self._no_rollback = ""
-
-    def _answer_to(self, action: Action) -> Answer:
-        self._failed_to_open = False
-        try:
-            with contextlib.ExitStack() as limits:
-                for limit in self._limits:
-                    limits.enter_context(limit.in_force())
-                returned = self._perform(action)
-        except Refused as refusal:
-            forget_frames(refusal)
-            return Answer("refused", refusal)
-        except TookTooLongError as hang:
-            raise self._hung(hang) from None
-        except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
-            forget_frames(error)
-            certainty = self.session.outcome_of(error) if self.session is not None else None
-            self._failed_to_open = action == OPEN
-            # Opening and closing change no view, whatever they raise.
-            return Answer("raised", error, "unchanged" if action in (OPEN, CLOSE) else certainty)
-        return Answer("done", value=self._as_data(action, returned))
-
-    def _as_data(self, action: Action, returned: object) -> Any:
-        try:
-            return as_data(returned)
-        except (TypeError, RecursionError) as error:
-            raise TargetError(
-                f"{self.target.name}: the session's answer to {action.name} is a {type(returned).__qualname__}, which "
-                "can't be compared; let `call` return JSON-like data, None where a call has no answer, or NOT_COMPARED"
-            ) from error
-
-    def _perform(self, action: Action) -> object:
-        if action == OPEN:
-            self.open()
-        elif action == CLOSE:
-            self._close_under_fault()
-        else:
-            return self.call_session(action)
-        return None
-
-    def call_session(self, action: Action) -> object:
-        """Make a call on the open session; passes on what it raises."""
-        if self.session is None:
-            raise RuntimeError(f"{action}: no session is open")
-        with in_time(action), self._in_its_process(), self._names_of_files(action):
-            try:
-                with self.around_call():
-                    answer: object = self.session.call(action)
-            finally:
-                self.on_answer()
-                others_rest()
-        return answer
 
     def judge_answer(self, action: Action, answer: Answer, wanted: Any, again: Callable[[], Any]) -> None:
         """Compare a call's answer with `wanted`, its answer without a fault; raises `Violation`.
@@ -368,35 +86,7 @@ class Trial:
             "wrong-answer", message, {"answer": {action.name: answer.value}, "expected": {action.name: wanted}}
         )
 
-    def _close_under_fault(self) -> None:
-        session, self.session = self.session, None
-        try:
-            if session is not None:
-                with in_time("closing the store"), self._in_its_process(), self._names_of_files("close"):
-                    session.close()
-        finally:
-            self._holder.release()
-
     # -- checks ----------------------------------------------------------------------------------------------
-
-    def live_view(self) -> View:
-        """The session's own view; it must be open."""
-        if self.session is None:
-            raise RuntimeError("no session is open")
-        try:
-            with in_time("the live view"), self._in_its_process():
-                view: View = _copied(self.session.live_view())
-                return view
-        except TookTooLongError as hang:
-            raise self._hung(hang) from None
-
-    def files_beside(self, files: Files) -> Files:
-        """Those of a copy that are not the database's own."""
-        return beside(files, os.path.relpath(self.target.database(self.directory), self.directory))
-
-    def crash_copy(self) -> Files:
-        """The files as a crash of the process would leave them now."""
-        return self._holder.copy(self.directory)
 
     def look(self, *, integrity: bool = True) -> None:
         """Check disk, memory and the store's own checks against the oracle.
@@ -458,18 +148,6 @@ class Trial:
             if self._armed:
                 return
             raise Violation("still-usable-after-the-fault", f"the live view fails with {error!r}") from error
-
-    def _naming_open_transactions(self) -> contextlib.AbstractContextManager[None]:
-        """A violation in this scope says so if a transaction is open."""
-        return naming_open_transactions(self.note_of_open_transaction)
-
-    def note_of_open_transaction(self) -> str:
-        """What a message adds if a transaction is open, and why it is, if that is known; "" if none is."""
-        return self._no_rollback or of_any_open_transaction(self.directory)
-
-    def note_of_transaction_met(self) -> str:
-        """The same, of one that the last call has met, and may have rolled back as it failed by that."""
-        return self._found_open or self.note_of_open_transaction()
 
     def fresh_view(self, *, integrity: bool = True) -> View:
         """The view of a fresh reader past the shim; raises `Violation` if it can't read, or the file is damaged."""

@@ -33,8 +33,9 @@ from tornpage import faults
 from tornpage.scenarios.execution.injection import Condition
 from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
 from tornpage.scenarios.execution.program_rival import AT_THE_CALL, ProgramRival
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.syscall_injection import require_seen
-from tornpage.scenarios.execution.trial import OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer

@@ -31,8 +31,8 @@ from tornpage.scenarios.execution.kill.executor import kills, manner_of, play_ki
 from tornpage.scenarios.execution.kill.protocol import Job
 from tornpage.scenarios.execution.kill.recovery_check import RecoveryCheck, told_of
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.execution.trial import CLOSE, OPEN
 from tornpage.scenarios.model.events import Finding, SearchEnded
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan

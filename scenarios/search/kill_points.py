@@ -17,8 +17,9 @@ from tornpage import faults
 from tornpage.scenarios.execution.kill.protocol import Timed
 from tornpage.scenarios.execution.kill.recovery_check import Expected
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import Files, place
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Place, Series
 from tornpage.scenarios.model.judging.answers import agreed, in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation

@@ -19,9 +19,10 @@ from typing import Any
 
 import msgspec
 
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.session_only import SessionOnly
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import NOT_COMPARED, agreed
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer

@@ -27,7 +27,8 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.faults.reach.library import Library
 from tornpage.scenarios.execution.injection import limit_of
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan

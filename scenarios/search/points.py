@@ -24,8 +24,9 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.injection import OPENERS, Condition
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import held_open, place
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.covering import Covering, Operation, OperationsTried, Variant
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation

@@ -18,8 +18,9 @@ import msgspec
 
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.injection import OPENERS
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import agreed, is_alike
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer

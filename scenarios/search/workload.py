@@ -19,8 +19,9 @@ from tornpage import faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.preflight.contract import require_same_when_cold
 from tornpage.scenarios.execution.reopen import Reopened, fails_later
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import Files, first_free, place, siblings
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.covering import CallPlace
 from tornpage.scenarios.model.events import Place
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words, is_alike

@@ -31,7 +31,7 @@ from tornpage.scenarios.execution.kill.protocol import (
     read_job,
 )
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor, journal_below
-from tornpage.scenarios.execution.trial import OPEN
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
 from tornpage.scenarios.model.target import Configuration, TargetError

@@ -42,8 +42,8 @@ from tornpage.scenarios.execution.reopen import (
     view_of,
     view_without,
 )
+from tornpage.scenarios.execution.session_in_use import EPOCH_MS, STEP_MS
 from tornpage.scenarios.execution.snapshots import Files, is_own, place
-from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS
 from tornpage.scenarios.model.beats_key import own_keys
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.refusals import says_no

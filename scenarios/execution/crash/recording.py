@@ -21,8 +21,9 @@ from tornpage.scenarios.execution.crash.first_answer import FirstAnswer
 from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.reopen import names_in
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import Files, is_own, place
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.crash_oracle import History, Outcome
 from tornpage.scenarios.model.judging.oracle import Answer

@@ -21,8 +21,9 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
 from tornpage.scenarios.execution.reopen import view_of
+from tornpage.scenarios.execution.session_in_use import HangsError
 from tornpage.scenarios.execution.snapshots import Files, Holder, is_own, place, require_let_go
-from tornpage.scenarios.execution.trial import HangsError, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences

@@ -24,8 +24,9 @@ from tornpage.scenarios.execution.kill.recovery_check import Expected, RecoveryC
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus, Supervisor
 from tornpage.scenarios.execution.made_again import MadeAgain
 from tornpage.scenarios.execution.reopen import fails_later
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import Files, held_open, place, siblings
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import in_words, is_wrong
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step

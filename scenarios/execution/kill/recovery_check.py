@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from tornpage.scenarios.execution.reopen import Reopened
+from tornpage.scenarios.execution.session_in_use import EPOCH_MS, STEP_MS
 from tornpage.scenarios.execution.snapshots import Files, place
-from tornpage.scenarios.execution.trial import EPOCH_MS, STEP_MS, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.oracle import Answer, may_have_stopped_at

@@ -44,7 +44,8 @@ from tornpage.scenarios.execution.kill.protocol import (
     Unable,
     read_job,
 )
-from tornpage.scenarios.execution.trial import CLOSE, OPEN, Trial
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import NotCompared, as_answer
 from tornpage.scenarios.model.target import Action, Refused, Target
 from tornpage.scenarios.targets.names import UnknownTargetError

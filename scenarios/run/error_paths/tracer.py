@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from tornpage.scenarios.execution.trial import trouble_heard_by
+from tornpage.scenarios.execution.session_in_use import trouble_heard_by
 from tornpage.scenarios.model.events import Event, PointTried
 from tornpage.scenarios.run.error_paths.join import ErrorPaths, join
 from tornpage.scenarios.run.error_paths.places import Place, SourceError, places_of, sources_of

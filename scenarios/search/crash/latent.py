@@ -7,7 +7,7 @@ from typing import Final
 from tornpage.faults.files.links import is_link
 from tornpage.scenarios.execution.crash.latent import PAGE
 from tornpage.scenarios.execution.crash.recording import Recording
-from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.model.scenario import Damage
 
 # A store that makes more reads than that to open and to return its view is not tried at each read.

@@ -37,7 +37,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.crash.reader import CrashReader
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.preflight.same_path import are_joined
-from tornpage.scenarios.execution.trial import CLOSE, OPEN
+from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.model.events import CrashesTried, PointTried
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan

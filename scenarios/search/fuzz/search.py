@@ -37,8 +37,9 @@ from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.shrink import Shown, shown, what_suffices
 from tornpage.scenarios.execution.interleave.sessions import shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import takes_no_locks
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import place
-from tornpage.scenarios.execution.trial import OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Finding, SearchEnded, StepsDone
 from tornpage.scenarios.model.fingerprint import fingerprint
 from tornpage.scenarios.model.judging.checks import Violation

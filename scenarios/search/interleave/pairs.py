@@ -19,7 +19,7 @@ from random import Random
 from typing import Final
 
 from tornpage.scenarios.execution.interleave.serial import Serial
-from tornpage.scenarios.execution.trial import HangsError
+from tornpage.scenarios.execution.session_in_use import HangsError
 from tornpage.scenarios.model.judging.checks import Violation, differences
 from tornpage.scenarios.model.target import Action
 

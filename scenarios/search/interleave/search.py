@@ -33,8 +33,8 @@ from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Pl
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
+from tornpage.scenarios.execution.session_in_use import HangsError
 from tornpage.scenarios.execution.snapshots import held_open, siblings
-from tornpage.scenarios.execution.trial import HangsError
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan

@@ -19,9 +19,10 @@ from typing import Any, Final
 
 from tornpage.faults.plan import KILL, When
 from tornpage.faults.strace import LARGEST_ORDINAL, SyscallFault, SyscallsUnavailableError, SystemCall, possible_effects
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.syscall_injection import SyscallInjection, intrude, unseen
-from tornpage.scenarios.execution.trial import OPEN, Trial
+from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Finding, Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
