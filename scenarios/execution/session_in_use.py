@@ -263,7 +263,7 @@ class SessionInUse:
             with contextlib.ExitStack() as limits:
                 for limit in self._limits:
                     limits.enter_context(limit.in_force())
-                returned = self._perform(action)
+                returned = self.perform(action)
         except Refused as refusal:
             forget_frames(refusal)
             return Answer("refused", refusal)
@@ -286,7 +286,8 @@ class SessionInUse:
                 "can't be compared; let `call` return JSON-like data, None where a call has no answer, or NOT_COMPARED"
             ) from error
 
-    def _perform(self, action: Action) -> object:
+    def perform(self, action: Action) -> object:
+        """Open, close or call the session; passes on what it raises."""
         if action == OPEN:
             self.open()
         elif action == CLOSE:

@@ -4,6 +4,7 @@ Sweeps, machines and replay files all use scenarios; `scenarios.execution.execut
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -14,6 +15,14 @@ from tornpage.scenarios.model.target import Action, Configuration
 Depth = Literal["vfs", "statement"]
 _OF_DEVICE: Final = tuple(one.name for one in dataclasses.fields(faults.Device))
 LimitKind = Literal["allocation", "heap", "pages", "steps", "awaits"]
+LIMIT_EFFECTS: Final[Mapping[LimitKind, str]] = {
+    "allocation": "NOMEM",
+    "heap": "NOMEM",
+    "pages": "FULL",
+    "steps": "INTERRUPT",
+    "awaits": "CANCELLED",
+}
+"""What a call meets at each kind of limit."""
 # The kinds of two callers of one store, in the order in which they are tried.
 Callers = Literal["processes", "threads", "shared"]
 CALLERS: Final[tuple[Callers, ...]] = ("processes", "threads", "shared")

@@ -32,19 +32,12 @@ from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.events import Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.scenario import Limit, LimitKind
+from tornpage.scenarios.model.scenario import LIMIT_EFFECTS, Limit, LimitKind
 from tornpage.scenarios.model.target import Configuration
 from tornpage.scenarios.model.work import Need, Part
 from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.workload import Start
 
-_EFFECTS: Final[dict[LimitKind, str]] = {
-    "allocation": "NOMEM",
-    "heap": "NOMEM",
-    "pages": "FULL",
-    "steps": "INTERRUPT",
-    "awaits": "CANCELLED",
-}
 # Statistics, which a heap limit rests on, are off while single allocations are counted.
 _EXACT: Final[tuple[LimitKind, ...]] = ("allocation",)
 _COARSE: Final[tuple[LimitKind, ...]] = ("heap", "pages", "steps")
@@ -158,11 +151,11 @@ class Limits(PointSearch):
             limits = limits_up_to(kind, self._measure(configuration, start, kind))
             self.counts["limits_in_all"] += len(limits) if self._most is None else 0
             if (of_all := self.at_most) is not None:
-                most = max(of_all // len(_EFFECTS), 1)
+                most = max(of_all // len(LIMIT_EFFECTS), 1)
                 chosen = self.generator.sample(range(len(limits)), min(most, len(limits)))
                 self.leave_out(len(limits) - len(chosen))
                 limits = [limits[index] for index in sorted(chosen)]
-            series = Series(kind, "any", "before", _EFFECTS[kind])
+            series = Series(kind, "any", "before", LIMIT_EFFECTS[kind])
             yield from (Point(start, limit, series) for limit in limits)
 
     def _measure(self, configuration: Configuration, start: Start, kind: LimitKind) -> int:

@@ -123,6 +123,36 @@ class Lazy(Tiny):
     session = LazySession
 
 
+class SavingSession(TinySession):
+    """Saves a list of its keys beside the database when it is closed."""
+
+    def __init__(self, directory: Path, configuration: Configuration, environment: Environment) -> None:
+        super().__init__(directory, configuration, environment)
+        self.directory = directory
+
+    def close(self) -> None:
+        (self.directory / "keys.idx").write_text(" ".join(self.live_view()))
+        super().close()
+
+
+class OpeningSession(SavingSession):
+    """Lets others read that list."""
+
+    def close(self) -> None:
+        super().close()
+        (self.directory / "keys.idx").chmod(0o644)
+
+
+class Saves(Tiny):
+    name = "dying_stores:Saves"
+    session = SavingSession
+
+
+class Opens(Tiny):
+    name = "dying_stores:Opens"
+    session = OpeningSession
+
+
 class BehindSession(TinySession):
     """`defer` is acknowledged, and written by the next call; everything else is written at once."""
 

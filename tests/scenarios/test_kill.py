@@ -303,6 +303,16 @@ def test_a_scenario_is_played_in_as_many_processes_as_it_has_lives(
     assert (counts["kills"], counts["fired"], counts["calls"]) == (deaths, fired, calls)
 
 
+@pytest.mark.parametrize(("kind", "code"), [(dying_stores.Saves, ""), (dying_stores.Opens, "files-are-private")])
+def test_a_file_made_while_closing_is_as_private_as_the_umask_says(
+    kind: type[dying_stores.Saves], code: str, home: Path
+) -> None:
+    steps = (PUT_A, Restart(), PUT_B, Arm("file-write:.idx@1/after=KILL"), Restart(), Restart(crash=True))
+    with Supervisor(kind.name, home / "jobs") as supervisor:
+        violation, _ = play_killed(scenario(*steps), kind(), home / "play", supervisor)
+    assert (violation.code if violation else "") == code
+
+
 def test_one_process_has_one_plan(supervisor: Supervisor, shim: faults.Shim, home: Path) -> None:
     with pytest.raises(TargetError, match="one plan"):
         play_killed(scenario(KILL, PUT_A, KILL, PUT_B), dying_stores.Right(), home / "play", supervisor)

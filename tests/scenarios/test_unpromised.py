@@ -43,7 +43,8 @@ def test_a_search_is_named_or_what_it_puts_in_the_way_of_another() -> None:
     ("key", "step"),
     [
         ("heap", HEAP), ("NOMEM", HEAP), ("sync", SYNC), ("IOERR", SYNC), ("IOERR_FSYNC", SYNC), ("writer", WRITER),
-        ("BUSY", WRITER), ("power", CrashAt(3)), ("process", CrashAt(3, power=False)),
+        ("BUSY", WRITER), ("power", CrashAt(3)), ("process", CrashAt(3, power=False)), ("awaits", Limit("awaits", 1)),
+        ("CANCELLED", Limit("awaits", 1)),
     ],
 )  # fmt: skip
 def test_a_condition_is_named_by_what_it_is_or_does(key: str, step: Step) -> None:

@@ -44,7 +44,6 @@ from tornpage.scenarios.execution.kill.protocol import (
     Unable,
     read_job,
 )
-from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import NotCompared, as_answer
 from tornpage.scenarios.model.target import Action, Refused, Target
@@ -98,12 +97,7 @@ def _make(trial: Trial, number: int, action: Action) -> Answered:
     """One call, and its answer. Not `Trial.call`, which drops the traceback."""
     value: object = None
     try:
-        if action == OPEN:
-            trial.open()
-        elif action == CLOSE and trial.session is not None:
-            trial.session.close()
-        else:
-            value = as_answer(trial.call_session(action))
+        value = as_answer(trial.perform(action))
     except Refused as refusal:
         return Answered(number, "refused", str(refusal))
     except Exception:  # noqa: BLE001 - whatever the store raises is its answer

@@ -14,7 +14,18 @@ import msgspec
 
 from tornpage import faults
 from tornpage.scenarios.model.events import Finding
-from tornpage.scenarios.model.scenario import Arm, CrashAt, Damage, Limit, LimitKind, Rival, Scenario, Step, Syscall
+from tornpage.scenarios.model.scenario import (
+    LIMIT_EFFECTS,
+    Arm,
+    CrashAt,
+    Damage,
+    Limit,
+    LimitKind,
+    Rival,
+    Scenario,
+    Step,
+    Syscall,
+)
 
 Reasons = str | Mapping[str, str]
 Unpromised = Mapping[str, Reasons]
@@ -23,7 +34,6 @@ NO_FAULT: Final = "no fault"
 NO_MEMORY_EITHER: Final = "ROLLBACK had no memory either"
 """What the message of a finding says if the store tried to roll back, and that failed for lack of memory, too."""
 SEARCHES: Final = ("sweep", "crash", "contend", "limits", "kill", "fuzz", "syscalls", "interleave")
-_OF_LIMITS: Final[Mapping[str, str]] = {"allocation": "NOMEM", "heap": "NOMEM", "pages": "FULL", "steps": "INTERRUPT"}
 
 
 def reason_for(unpromised: Unpromised, code: str, scenario: Scenario, search: str) -> str:
@@ -99,7 +109,7 @@ def _words(step: Step) -> Iterator[frozenset[str]]:
             effect = {fault.effect, fault.effect.partition("_")[0]}
             yield frozenset({"sweep", fault.kind, f"{fault.kind}:{fault.role}"} | effect)
     elif isinstance(step, Limit):
-        yield frozenset({"limits", step.kind, _OF_LIMITS[step.kind]})
+        yield frozenset({"limits", step.kind, LIMIT_EFFECTS[step.kind]})
     elif isinstance(step, Rival):
         yield frozenset({"contend", step.kind, "BUSY"})
     elif isinstance(step, Syscall):
