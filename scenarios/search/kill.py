@@ -111,7 +111,7 @@ class Kill(PointSearch):
         """All kills of a configuration are drawn; the part has some of them."""
         configuration = part.configuration
         starts = list(self.starts(configuration))
-        self._kill_points = KillPoints(self.target, starts, configuration, self.directory / "warm")
+        self._kill_points = KillPoints(self.target, starts, configuration, self.directory / "warm", self.home)
         self.counts["points"] += 0 if part.first else self._kill_points.number
         draw = random.Random(f"{self.seed} {self.name} {configuration}")  # noqa: S311 - the same seed, the same kills
         drawn = self._kill_points.draw(self._shares()[configuration], draw)

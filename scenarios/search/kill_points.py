@@ -4,6 +4,7 @@ A point is an operation and a timing: the sweep's dry runs count the operations 
 run of the whole workload those of a warm one. The release of a shared-memory lock has no name in a plan, so no point.
 """
 
+import contextlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Final, Self
 import msgspec
 
 from tornpage import faults
+from tornpage.scenarios.execution.in_place import in_the_place_of
 from tornpage.scenarios.execution.kill.protocol import Timed
 from tornpage.scenarios.execution.kill.recovery_check import Expected
 from tornpage.scenarios.execution.kill.supervisor import ExitStatus
@@ -70,9 +72,14 @@ class KillPoint(Point, frozen=True, kw_only=True):
 
 
 class KillPoints:
-    """The points of one configuration. `number` of them; `answers` by step, as a process without a kill gets them."""
+    """The points of one configuration. `number` of them; `answers` by step, as a process without a kill gets them.
 
-    def __init__(self, target: Target, starts: list[Start], configuration: Configuration, home: Path) -> None:
+    It runs the target in `home`, which has the place of `at` when answers are compared: there the processes run.
+    """
+
+    def __init__(
+        self, target: Target, starts: list[Start], configuration: Configuration, home: Path, at: Path | None = None
+    ) -> None:
         self._starts = starts
         self.answers: dict[int, str] = {}
         calls = [start for start in self._starts if start.action not in (OPEN, CLOSE)]
@@ -87,18 +94,23 @@ class KillPoints:
         if "statement" in target.depths:
             counts |= self._count_warm(target, configuration, home, watched=True)
         self._add(self._warm, -1, counts)
-        self._values = [self._warm_values(target, configuration, home) for _ in range(2)]
-        self._again = partial(self._warm_values, target, configuration, home)
-        self._opened = partial(Trial, target, configuration, home)
-        self._home = home
+        self._home, self._at = home, at or home
+        self._opened = partial(Trial, target, configuration, self._at)
+        self._values = [self._warm_values() for _ in range(2)]
         self.number = sum(len(points) for pool in (self._cold, self._warm) for points in pool.values())
 
     # -- counting ------------------------------------------------------------------------------------------
 
-    def _warm_values(self, target: Target, configuration: Configuration, home: Path) -> dict[int, object]:
+    @contextlib.contextmanager
+    def _placed(self, files: Files) -> Iterator[None]:
+        """With these files where the processes have theirs, whose answers may name that place."""
+        place(files, self._home)
+        with in_the_place_of(self._at, self._home) if self._at != self._home else contextlib.nullcontext():
+            yield
+
+    def _warm_values(self) -> dict[int, object]:
         """The answer of each call of the whole workload, by its step, in a warm process."""
-        place({}, home)
-        with Trial(target, configuration, home, {}) as trial:
+        with self._placed({}), self._opened({}) as trial:
             values = {}
             for start in self._warm_life:
                 trial.at_step(start.step)
@@ -107,8 +119,7 @@ class KillPoints:
 
     def _answer_again(self, start: Start) -> object:
         """The call's answer in a session that has just been opened, without a kill."""
-        place(start.files, self._home)
-        with self._opened(start.before) as trial:
+        with self._placed(start.files), self._opened(start.before) as trial:
             trial.at_step(start.step)
             if start.action != OPEN:
                 trial.open()
@@ -174,7 +185,7 @@ class KillPoints:
         start = kill_point.start
         if kill_point.is_warm:
             wanted = agreed(*(values.get(call.step) for values in self._values))
-            again: Callable[[], object] = lambda: self._again().get(call.step)  # noqa: E731 - two of a kind
+            again: Callable[[], object] = lambda: self._warm_values().get(call.step)  # noqa: E731 - two of a kind
         else:
             wanted, again = start.wanted, lambda: self._answer_again(start)
         if is_wrong(value, wanted, again):

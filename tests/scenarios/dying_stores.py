@@ -36,6 +36,25 @@ class Right(Tiny):
     name = "dying_stores:Right"
 
 
+class NamedSession(TinySession):
+    directory: Path
+
+    def call(self, action: Action) -> Any:
+        super().call(action)
+        return os.fspath(self.directory / action.args["key"])
+
+
+class Named(Right):
+    """Nothing is wrong with it; its answers name the directory in which it runs."""
+
+    name = "dying_stores:Named"
+
+    def open(self, directory: Path, configuration: Configuration, environment: Environment) -> TinySession:
+        session = NamedSession(directory, configuration, environment)
+        session.directory = directory
+        return session
+
+
 class Recovers(Tiny):
     """Right: its recovery marks each key, once."""
 

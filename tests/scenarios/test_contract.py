@@ -213,6 +213,21 @@ def test_the_missing_table_is_named_with_those_that_are_there(home: Path) -> Non
         rehearsed(others_stores.MisspeltTable, home)
 
 
+class NamesItsPlace(others_stores.ShelfTarget):
+    class kind(others_stores.Shelf):  # noqa: N801
+        def put(self, key: str, value: object = 1) -> None:
+            super().put(key, f"{Path(self.path).parent / key}")
+
+
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [(NamesItsPlace, "relative to it"), (others_stores.TakesTheTime, "`deterministic = True`")],
+)
+def test_what_makes_the_second_state_another_one_is_told(target: type, advice: str, home: Path) -> None:
+    with pytest.raises(SetUpError, match="lead to another state in another directory.*" + advice):
+        rehearsed(target, home)
+
+
 def test_each_rule_is_a_section_of_the_document() -> None:
     sections = set(re.findall(r"^## ([a-z-]+)$", DOCUMENT.read_text(), re.MULTILINE))
     source = "".join(map(inspect.getsource, (contract, rules, simple_target)))

@@ -58,6 +58,12 @@ def test_a_right_store_loses_nothing_however_it_is_killed() -> None:
     assert verdict(recorder) is Exit.HOLDS
 
 
+def test_an_answer_may_name_the_directory_in_which_the_killed_process_ran() -> None:
+    recorder = killed(dying_stores.Named(), 12, configurations=1)
+    assert recorder.findings == []
+    assert recorder.count("warm") == 3
+
+
 @pytest.mark.slow
 def test_the_reference_loses_nothing_and_every_kind_of_operation_is_hit() -> None:
     recorder = killed(Reference(), 160, configurations=2)

@@ -51,6 +51,10 @@ _NO_STATEMENTS: Final = (
     "depths has 'statement', and no statement went through `environment.connect`: let the store open its connections "
     "with it, or leave 'statement' out"
 )
+_FROM_OUTSIDE: Final = (
+    "names come with the calls, and the time from `environment.clock`, or the target sets `deterministic = True`"
+)
+_RELATIVE: Final = "it names the directory: let view and rows show such a path relative to it"
 _MAY_BE_LATE: Final = (
     "the-beat-adds-one-key", "one-key-per-thing", "each-directory-is-a-store-of-its-own",
     "the-same-calls-lead-to-the-same-state", "looking-changes-nothing",
@@ -252,11 +256,12 @@ class _Rehearsal:
                 f"{describe(differences(left, now), 'it had', 'now it has')}",
             )
         if again != left:
+            names_it = repr(again).replace(f"{second.directory}", f"{first.directory}") == repr(left)
             raise self._wrong(
                 "the-same-calls-lead-to-the-same-state",
                 "the same calls lead to another state in another directory, at another time of day: "
-                f"{describe(differences(left, again), 'the first time', 'the second')}; names come with the calls, "
-                "and the time from `environment.clock`, or the target sets `deterministic = True`",
+                f"{describe(differences(left, again), 'the first time', 'the second')}; "
+                f"{_RELATIVE if names_it else _FROM_OUTSIDE}",
             )
 
         first.at_step(len(self.target.workload()) + 2)
