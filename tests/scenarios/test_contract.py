@@ -221,7 +221,7 @@ class NamesItsPlace(others_stores.ShelfTarget):
 
 @pytest.mark.parametrize(
     ("target", "advice"),
-    [(NamesItsPlace, "relative to it"), (others_stores.TakesTheTime, "`deterministic = True`")],
+    [(NamesItsPlace, "relative to it"), (others_stores.TakesANumber, "`deterministic = True`")],
 )
 def test_what_makes_the_second_state_another_one_is_told(target: type, advice: str, home: Path) -> None:
     with pytest.raises(SetUpError, match="lead to another state in another directory.*" + advice):
