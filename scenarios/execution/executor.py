@@ -32,7 +32,6 @@ from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.execution.waits_alone import note_wait, waits_at
 from tornpage.scenarios.model.as_json import in_order
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.crash_oracle import Promise, promise_of
 from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.model.judging.numbers import is_counted_on
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -468,8 +467,8 @@ class Executor(Pair):
         self.view = view
         oracle = self.real.oracle
         oracle.restarted(view)
-        if step.power and promise_of(oracle.configuration, power=True) is Promise.PREFIX:
-            oracle.lost += self.recording.history.states
+        if step.power:
+            oracle.lost += self.recording.history.may_return(step.after)
         self.maybe_committed.clear()
         self.begin_another_life()
         self.record_anew(files)

@@ -158,6 +158,19 @@ class History:
         """All states that the store has been in, oldest first."""
         return tuple(view for view, _ in self._changes)
 
+    def may_return(self, position: int) -> tuple[View, ...]:
+        """States that a power cut there may have taken away, and that a later crash may bring back, in WAL mode.
+
+        The cut takes one frame and leaves later ones; a call that writes the same frame again joins those to the log.
+        Where every COMMIT is synced, only what was not acknowledged yet can be lost so.
+        """
+        if promise_of(self.configuration, power=True) is Promise.PREFIX:
+            return self.states
+        if self.configuration.journal_mode != "wal":
+            return ()
+        rest, pending = self.at(position)
+        return (*rest.maybe_committed, *(pending.stages if pending else ()))
+
     def judge(self, position: int, view: View, *, power: bool, doubts: bool = True) -> Outcome:
         """Whether a crash after `position` operations may show `view`; raises `Violation` where it may not.
 

@@ -36,6 +36,8 @@ class Tape(msgspec.Struct, frozen=True):
     part: Part | None = None
     device: faults.Device | None = None
     stands_for: float = 1
+    # What a power cut of the prelude has taken away, and a later crash may bring back: see `History.may_return`.
+    lost: tuple[View, ...] = ()
 
     @property
     def repeats(self) -> bool:
@@ -69,6 +71,7 @@ def play_tape(tape: Tape, target: Target, configuration: Configuration, director
         steps_before=max(len(tape.prelude) - 1, 0),
     )
     assert executor.recording is not None  # noqa: S101 - asked for above
+    executor.recording.history.lost = tape.lost
     failed: Violation | TargetError | None = None
     try:
         with executor:

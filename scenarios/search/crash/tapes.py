@@ -213,7 +213,8 @@ class TapeSearch(Search):
             if len(reader.beginnings) > beginnings:
                 # The first disk with this view and files of these names: a recovery starts from here.
                 scenario = self._scenario(tape, recording, state)
-                self.starts.append(Tape((), scenario.steps, dict(state.files), view))
+                lost = recording.history.may_return(state.crash.position) if state.crash.power else ()
+                self.starts.append(Tape((), scenario.steps, dict(state.files), view, lost=lost))
             if self.torn is None and tape.share == 1 and self._is_torn_beside(recording, state.crash):
                 self.torn = Tape((), self._scenario(tape, recording, state).steps, dict(state.files), view)
         if self.counts["states"] % _TOLD_EVERY == 0:
