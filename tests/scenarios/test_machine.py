@@ -195,6 +195,25 @@ def test_a_fault_between_two_commits_of_one_call_is_found(search: Search) -> Non
     )
 
 
+class ClosesBadlySession(tiny_stores.RemembersFirstSession):
+    """Closing finds what a failed call has left in memory alone."""
+
+    def close(self) -> None:
+        differs = self.live_view() != dict(self.connection.execute("SELECT key, value FROM t"))
+        super().close()
+        if differs:
+            raise RuntimeError("memory has something else")
+
+
+class ClosesBadly(tiny_stores.RemembersFirst):
+    session = ClosesBadlySession
+
+
+def test_what_closing_says_after_a_finding_is_not_the_finding(search: Search) -> None:
+    recorder = search(ClosesBadly(), "fuzz", scenarios=60, steps=8, configurations=1)
+    assert [found.finding.code for found in recorder.findings] == ["memory-equals-disk"]
+
+
 class NeverTwiceAlike(tiny_stores.Tiny):
     """Offers a wrong store every second time."""
 

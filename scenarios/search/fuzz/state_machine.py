@@ -452,9 +452,12 @@ class StoreMachine(RuleBasedStateMachine):
                 machine_run.totals["scenarios"] += 1
 
     def _end(self, executor: Executor) -> None:
+        if self.broken:
+            # Closing may fail by what the scenario has found.
+            with contextlib.suppress(Violation):
+                executor.close()
+            return
         with executor:
-            if self.broken:
-                return
             try:
                 executor.end()
                 executor.close()
