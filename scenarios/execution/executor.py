@@ -217,6 +217,7 @@ class Executor(Pair):
                 # Not wrong: since a restart it counts on from a larger number, which no view shows.
                 self._is_numbered_apart = True
         if answer.kind == wanted.kind == "done":
+            self._outdate_maybe_committed()
             self.acknowledged.add(step.action, self.shadow.environment.now_ms)
         if wanted.value is not None:
             self._answering.add(step.action.name)
@@ -239,6 +240,13 @@ class Executor(Pair):
         self.left_waiting[step.action.name] += 1
         if step.ends is True:
             self.armed.end()
+
+    def _outdate_maybe_committed(self) -> None:
+        """After an acknowledged call that has changed other files: a write that comes back brings none with it."""
+        kept = [files for _, files in self.maybe_committed if files is not None]
+        beside = self.shadow.files_beside(self.shadow.crash_copy()) if kept else {}
+        if any(self.shadow.files_beside(one) != beside for one in kept):
+            self.maybe_committed = [(view, None) for view, _ in self.maybe_committed]
 
     def _note_half_told(self, answer: Answer, before: View, after: View) -> None:
         """Note whether a call has raised, although its change has happened, and left other files than the shadow's."""

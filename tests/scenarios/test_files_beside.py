@@ -87,6 +87,38 @@ def test_what_a_failed_export_did_not_write_is_not_asked_for(tmp_path: Path) -> 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("collected")
+class Journal(Cards):
+    """Adds what stands in its file."""
+
+    def note(self, front: str) -> None:
+        with self.out.open("a") as file:
+            file.write(f"{front}\n")
+
+    def take(self) -> None:
+        for front in self.out.read_text().split() if self.out.exists() else ():
+            self.add(front)
+
+
+class JournalTarget(CardsTarget):
+    configurations = (Configuration("wal", "FULL"),)
+    calls = (Action("add", {"front": "a"}), Action("note", {"front": "b"}), Action("take"))
+
+    def make(self, path: Path, configuration: Configuration, environment: Any) -> Cards:
+        store = Journal(path)
+        store.db.execute("PRAGMA journal_mode = WAL")
+        return store
+
+
+def test_a_write_that_comes_back_brings_no_older_files_with_it(tmp_path: Path) -> None:
+    target = JournalTarget()
+    add, note, take = map(Call, target.calls)
+    steps = (Arm("sync:wal@1=IOERR_FSYNC"), add, Clear(), note, Restart(crash=True), take)
+    with faults.install():
+        violation, counts = play(Scenario(target.name, target.configurations[0], steps), target, tmp_path)
+    assert counts["fired"] == 1
+    assert violation is None
+
+
 def test_a_call_that_writes_a_file_is_no_view(command: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "exports_cards.py").write_text(SOURCE)
     wrote = command("new", "target", "--from", "exports_cards:Cards")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget
+from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.search.recorder import Recorder
 
 Search = Callable[..., Recorder]
@@ -102,3 +103,27 @@ def test_a_cache_that_the_view_does_not_show_is_read_after_a_failed_call(
 
 def test_a_sound_cache_and_a_count_of_failures_are_not_accused(search: Search) -> None:
     assert search(NamesTarget(Names), "sweep").findings == []
+
+
+class LeavesACursor(Names):
+    """Keeps a cursor that is not read to its end, and with it its files."""
+
+    def listed(self) -> list[str]:
+        self.cursor = self.db.execute("SELECT name FROM name UNION ALL SELECT 'last'")
+        self.cursor.fetchone()
+        return self.rows()
+
+
+class LeavesACursorTarget(NamesTarget):
+    unpromised = dict.fromkeys(("still-usable-after-the-fault", "log-stays-small", "lets-others-write"), "a test")
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Names:
+        return LeavesACursor(path)
+
+
+def test_a_store_whose_files_stay_open_ends_no_search(search: Search) -> None:
+    target = LeavesACursorTarget(Names)
+    with pytest.raises(TargetError, match="files are still open"):
+        search(target, "sweep", points=4)
+    recorder = search(target, "fuzz", scenarios=4, steps=6)
+    assert {one.finding.code for one in recorder.observations} == {"still-usable-after-the-fault"}

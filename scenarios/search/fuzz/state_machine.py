@@ -452,17 +452,20 @@ class StoreMachine(RuleBasedStateMachine):
                 machine_run.totals["scenarios"] += 1
 
     def _end(self, executor: Executor) -> None:
-        if self.broken:
-            # Closing may fail by what the scenario has found.
-            with contextlib.suppress(Violation):
-                executor.close()
-            return
-        with executor:
-            try:
-                executor.end()
-                executor.close()
-            except Violation as violation:
-                self._fail(violation)
+        failed = len(self.machine_run.failed)
+        try:
+            with executor:
+                if self.broken:
+                    return
+                try:
+                    executor.end()
+                    executor.close()
+                except Violation as violation:
+                    self._fail(violation)
+        except Violation:
+            # What stays open after a scenario that has failed, also in a minor way, is no second failure.
+            if not self.broken or len(self.machine_run.failed) > failed:
+                raise
 
 
 def _is_faithful(recording: Recording) -> bool:
