@@ -274,16 +274,21 @@ def siblings(directory: Path) -> Iterator[Path]:
         yield directory.with_name(f"{directory.name}-{number}")
 
 
+def left_open(directory: Path) -> list[str]:
+    """The files below `directory` that this process keeps open, also once its garbage is collected."""
+    if not held_open(directory):
+        return []
+    # A young cycle (an error that its own frames refer to) may hold them; a full collection is slow.
+    collect(1)
+    if held_open(directory):
+        collect()
+    return held_open(directory)
+
+
 def require_let_go(directory: Path) -> None:
     """Raise `Violation` if a session that was closed still has files open.
 
     SQLite shares its view of a file inside a process, so a leftover would affect every later check.
     """
-    if not held_open(directory):
-        return
-    # A young cycle (an error that its own frames refer to) may hold them; a full collection is slow.
-    collect(1)
-    if held_open(directory):
-        collect()
-    if left := held_open(directory):
+    if left := left_open(directory):
         raise Violation("still-usable-after-the-fault", f"after closing, files are still open ({', '.join(left)})")

@@ -1,7 +1,6 @@
 """The reader of crash states lets go of the files, also where reading fails: the next state is put in their place."""
 
 import contextlib
-import gc
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,8 @@ class Opened(Torn):
 class Chunks:
     """A store of plain files that opens one after the other, and leaves the first to its end where the next fails."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, in_a_cycle: bool) -> None:
+        self.other = self if in_a_cycle else None
         self.head = (directory / "head").open("rb")
         self.tail = (directory / "tail").open("rb")
 
@@ -62,9 +62,10 @@ class Chunks:
 class ChunksTarget(SimpleTarget):
     configurations = (Configuration("file", "FULL"),)
     beat = Action("beat")
+    in_a_cycle = False
 
     def make(self, path: Path, configuration: Configuration, environment: Environment) -> Any:
-        return Chunks(path.parent)
+        return Chunks(path.parent, in_a_cycle=self.in_a_cycle)
 
     def view(self, store: Any) -> View:
         return {}
@@ -106,10 +107,12 @@ def test_a_reader_that_fails_keeps_neither_file_nor_lock(home: Path) -> None:
     assert held_open(home / "crashed") == []
 
 
-def test_a_reader_keeps_no_store_whose_opening_failed(home: Path) -> None:
-    reader = CrashReader(ChunksTarget(), Configuration("file", "FULL"))
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+def test_a_reader_keeps_no_store_whose_opening_failed(home: Path, in_a_cycle: bool) -> None:
+    target = ChunksTarget()
+    target.in_a_cycle = in_a_cycle
+    reader = CrashReader(target, Configuration("file", "FULL"))
     state = faults.State(faults.Crash(0), {"head": b"one"}, (("head", b"one"),))
     with pytest.raises(Violation, match="a plain reader fails"):
         reader.view_of(state, 0, home / "crashed")
-    gc.collect()
     assert held_open(home / "crashed") == []

@@ -43,7 +43,7 @@ from tornpage.scenarios.execution.reopen import (
     view_without,
 )
 from tornpage.scenarios.execution.session_in_use import EPOCH_MS, STEP_MS
-from tornpage.scenarios.execution.snapshots import Files, is_own, place
+from tornpage.scenarios.execution.snapshots import Files, is_own, left_open, place
 from tornpage.scenarios.model.beats_key import own_keys
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.refusals import says_no
@@ -115,6 +115,9 @@ class CrashReader:
                 # Without its causes: their frames have the store that could not be opened, and what it holds open.
                 known = violation.with_message(violation.message)
             self._seen[state.identity] = known
+            if isinstance(known, Violation):
+                # A store that could not be opened may be part of a cycle, and hold a lock.
+                left_open(directory)
         if isinstance(known, Violation):
             raise known.with_message(known.message)
         return known
