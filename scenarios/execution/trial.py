@@ -19,7 +19,7 @@ from tornpage.scenarios.execution.generic_checks.file_modes import require_priva
 from tornpage.scenarios.execution.generic_checks.open_connections import of_any_open_transaction
 from tornpage.scenarios.execution.hidden_errors import HiddenErrors
 from tornpage.scenarios.execution.reopen import Reopened
-from tornpage.scenarios.execution.session_in_use import SessionInUse
+from tornpage.scenarios.execution.session_in_use import OPEN, SessionInUse
 from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.model.beats_key import adds_one_key
 from tornpage.scenarios.model.judging.absent import ABSENT
@@ -55,7 +55,7 @@ class Trial(SessionInUse):
         answer = self._ask(action)
         self._failed_at = after if answer.kind == "raised" else None
         self._unjudged = self.oracle.settled, action, answer
-        self.oracle.heard(answer, after, stages)
+        self.oracle.heard(answer, after, stages, "the opening" if action == OPEN else "a call")
         return answer
 
     def call_by_stages(self, action: Action) -> tuple[Answer, tuple[View, ...]]:

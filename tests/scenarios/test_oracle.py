@@ -276,3 +276,11 @@ def test_an_answer_says_the_text_of_its_error_where_there_is_one() -> None:
     assert str(FAILED) == "failed with OSError: disk"
     assert str(Answer("raised", MemoryError())) == "failed with MemoryError"
     assert str(Answer("raised", MemoryError(), "unknown")) == "failed with MemoryError, outcome unknown"
+
+
+@pytest.mark.parametrize("call", ["a call", "the opening"])
+def test_what_differs_is_said_to_be_after_a_call_or_after_the_opening(call: str) -> None:
+    oracle = Oracle(Configuration("wal", "FULL"), {})
+    oracle.heard(DONE, {}, call=call)
+    with pytest.raises(Violation, match=rf"^memory-equals-disk: after {call} \(acknowledged\): "):
+        oracle.saw_memory({"a": 1})

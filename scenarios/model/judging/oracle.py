@@ -70,13 +70,14 @@ class Oracle:
     _stages: tuple[View, ...] = ()
     answer: Answer = field(default_factory=lambda: Answer("done"))
     _before: View = field(default_factory=dict)
+    _call: str = "a call"
 
-    def heard(self, answer: Answer, after: View, stages: tuple[View, ...] = ()) -> None:
+    def heard(self, answer: Answer, after: View, stages: tuple[View, ...] = (), call: str = "a call") -> None:
         """Record the answer to a call that would lead from `settled` to `after`.
 
         `stages` are the states at the commits of a call that commits more than once.
         """
-        self._before, self.answer = self.settled, answer
+        self._before, self.answer, self._call = self.settled, answer, call
         if self.since_restart is not None:
             self.since_restart += 1
         self._stages = (self.settled, *stages, after) if stages and answer.kind == "raised" else ()
@@ -111,7 +112,7 @@ class Oracle:
             difference = describe(differences(memory, self.settled), "memory", "the file")
             raise Violation(
                 "memory-equals-disk",
-                f"after a call ({self.answer}{self._yet}): {difference}",
+                f"after {self._call} ({self.answer}{self._yet}): {difference}",
                 {"memory": memory, "disk": self.settled},
                 self.answer.kind,
             )
@@ -150,7 +151,7 @@ class Oracle:
         elif self.answer.kind != "done":
             code = "failed-write-changed-nothing"
         difference = describe(differences(self.settled, reopened), "the file before the crash", "the reopened file")
-        raise Violation(code, f"a crash after a call ({self.answer}): {difference}", sides, self.answer.kind)
+        raise Violation(code, f"a crash after {self._call} ({self.answer}): {difference}", sides, self.answer.kind)
 
     def _is_among(self, view: View, possible: Sequence[View]) -> bool:
         used, calls = self.numbers_used, self.since_restart
@@ -171,7 +172,7 @@ class Oracle:
         said = f"{self.answer}"
         if self.answer.kind == "done" and reports_a_failure(self.answer.value):
             said += f": it returned {in_words(self.answer.value)}; {_RETURNED}"
-        raise Violation(code, f"after a call ({said}): {detail}", sides, self.answer.kind)
+        raise Violation(code, f"after {self._call} ({said}): {detail}", sides, self.answer.kind)
 
 
 def may_have_stopped_at(view: View, stages: Sequence[View]) -> bool:
