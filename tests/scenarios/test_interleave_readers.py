@@ -171,3 +171,52 @@ def test_a_cache_that_the_view_does_not_show_is_stale_after_another_caller_s_com
 @pytest.mark.parametrize("kind", [AsksForTheVersion, TellsWhatIsNew])
 def test_a_cache_that_is_read_again_and_what_is_new_are_not_stale(kind: type[Halves]) -> None:
     assert found(OfKind(kind, ("threads",)), seed=0) == set()
+
+
+class ForgetsFirst(Halves):
+    """One cache for all threads, cleared before the write: a read in between fills it with the old total."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.kept: int | None = None
+
+    def put(self, name: str, n: int) -> None:
+        self.kept = None
+        super().put(name, n)
+
+    def total(self) -> int:
+        if self.kept is None:
+            self.kept = super().total()
+        return self.kept
+
+
+class ForgetsThen(ForgetsFirst):
+    """Clears it once the write is committed: a read that began before that keeps the old total afterwards."""
+
+    def put(self, name: str, n: int) -> None:
+        Halves.put(self, name, n)
+        self.kept = None
+
+
+class ForgetsUnderTheLock(ForgetsFirst):
+    """Reads and keeps under the lock under which it writes and clears."""
+
+    def write(self, name: str, n: int) -> None:
+        super().write(name, n)
+        self.kept = None
+
+    def put(self, name: str, n: int) -> None:
+        Halves.put(self, name, n)
+
+    def total(self) -> int:
+        with self.lock:
+            self.kept = self.read() if self.kept is None else self.kept
+            return self.kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes"),
+    [(ForgetsFirst, {"stale-view"}), (ForgetsThen, {"stale-view"}), (ForgetsUnderTheLock, set[str]())],
+)
+def test_a_cache_that_a_read_fills_during_a_write_is_stale_afterwards(kind: type[Halves], codes: set[str]) -> None:
+    assert found(OfKind(kind, ("shared",)), seed=0) == codes

@@ -2,8 +2,8 @@
 
 Both sessions are opened before either call, so cached state from then is under test, too. When both calls have ended,
 each session's view is checked (`stale-view`), then the file (`not-serializable`, `handed-out-twice`). A cache that the
-view does not show is met by a first call that only reads: it is made again after the second one, and may not have the
-same answer if a new session has another one.
+view does not show is met by a call that only reads: it is made again when both have ended, and may not have the answer
+from before the other call if a new session has another one.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class Played(msgspec.Struct, frozen=True):
     outcome: Outcome
     points: tuple[int, int]
     files: Files = {}
-    # The first caller's answer to its call, made again at the end, if that only reads.
+    # The answer to the call that only reads, made again at the end; none if neither does, or both do.
     again: Said | None = None
 
 
@@ -68,7 +68,7 @@ class Stage:
                 detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")
                 sides = {"memory": shown, "disk": played.outcome.view}
                 raise Violation("stale-view", f"after both calls: {detail}", sides)
-        self._require_current(played.again, step, serial)
+        self._require_current(played, step, serial)
         return msgspec.structs.replace(played, files=files)
 
     def _played(
@@ -145,33 +145,42 @@ class Stage:
         return Played(tuple(self.hops), outcome, points, again=self._asked_again(step, serial)), views
 
     def _asked_again(self, step: Interleave, serial: Serial) -> Said | None:
-        """What the first caller answers to its call once more, where that is the schedule without a switch.
+        """The answer to the call that only reads, made once more by its caller, while the other has changed something.
 
-        None if it answers otherwise the next time: it returns what is new since the last one.
+        None if it is another one the next time: it returns what is new since the last one.
         """
-        if step.switch or not serial.only_reads(step.first):
+        reading = [serial.only_reads(action) for action in (step.first, step.second)]
+        if reading.count(True) != 1:
             return None
-        reader, said = self.sessions[0], list[Said]()
+        number, said = reading.index(True), list[Said]()
+        reader, action = self.sessions[number], (step.first, step.second)[number]
         try:
             for _ in range(2):
-                reader.start(step.first, frozenset())
+                reader.start(action, frozenset())
                 said.append(alone(reader).result)
         except Deadlock as deadlock:
-            raise Violation("deadlock", f"{step.first}, made again, does not return: {deadlock.stacks}") from deadlock
+            raise Violation("deadlock", f"{action}, made again, does not return: {deadlock.stacks}") from deadlock
         return said[0] if is_alike(said[0].value, said[1].value) else None
 
-    def _require_current(self, again: Said | None, step: Interleave, serial: Serial) -> None:
+    def _require_current(self, played: Played, step: Interleave, serial: Serial) -> None:
         """Require that a read made again after the other call does not return what was there before."""
+        again, both = played.again, (played.outcome.first, played.outcome.second)
         if again is None or again.kind != "done" or not again.value:
             return
-        before, after = serial.confirmed().run(step.first).said, serial.confirmed().run(step.second, step.first).said
+        (reader, read), (writer, wrote) = ("A", step.first), ("B", step.second)
+        changed = both[1]
+        if not serial.only_reads(read):
+            (reader, read), (writer, wrote), changed = (writer, wrote), (reader, read), both[0]
+        if changed.kind != "done" or played.outcome.view != serial.run(wrote).view:
+            return
+        before, after = serial.confirmed().run(read).said, serial.confirmed().run(wrote, read).said
         value, old, new = (in_any_order(one.value) for one in (again, before, after))
         if after.kind == "done" and is_alike(value, old) and not is_alike(value, new):
             raise Violation(
                 "stale-view",
-                f"A: {step.first}, made again after B: {step.second}, returns {in_words(again.value)}, as before it; "
+                f"{reader}: {read}, made again after {writer}: {wrote}, returns {in_words(again.value)}, as before it; "
                 f"a new session returns {in_words(after.value)}",
-                {"memory": {step.first.name: again.value}, "disk": {step.first.name: after.value}},
+                {"memory": {read.name: again.value}, "disk": {read.name: after.value}},
             )
 
     def _read_file(self, serial: Serial) -> View:
