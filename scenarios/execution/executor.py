@@ -22,7 +22,7 @@ from tornpage.scenarios.execution.current_reads import require_current
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
 from tornpage.scenarios.execution.injection import prepared
-from tornpage.scenarios.execution.interleave.schedule import play_step
+from tornpage.scenarios.execution.interleave.schedule import OwnSessionError, play_step
 from tornpage.scenarios.execution.interleave.serial import State
 from tornpage.scenarios.execution.pair import Pair
 from tornpage.scenarios.execution.reopen import fails_later
@@ -523,8 +523,8 @@ class Executor(Pair):
         files, number = self.shadow.crash_copy(), self._clock
         self.close_paused()
         self.hops = []
-        # One of the calls may wait for a third caller: then neither is made.
-        with contextlib.suppress(HangsError):
+        # One of the calls may wait for a third caller, or depend on its session: then neither is made.
+        with contextlib.suppress(HangsError, OwnSessionError):
             files, self.view = play_step(step, self.shadow, State(files, self.view, number), self.hops)
         place(files, self.real.directory)
         self.real.oracle.restarted(self.view)
@@ -537,7 +537,7 @@ class Executor(Pair):
 def _makes(step: Step, beat: Action) -> bool:
     """Whether a step makes the small change, at any place in a scenario: a store may refuse a repetition."""
     if isinstance(step, Interleave):
-        return beat in (step.first, step.second)
+        return beat in step.actions
     return isinstance(step, Soak) or (isinstance(step, Call) and step.action == beat)
 
 

@@ -34,7 +34,10 @@ class OwnCalls:
         if isinstance(step, Call):
             return msgspec.structs.replace(step, action=self.of(step.action))
         if isinstance(step, Interleave):
-            return msgspec.structs.replace(step, first=self.of(step.first), second=self.of(step.second))
+            earlier = None if step.earlier is None else self.of(step.earlier)
+            return msgspec.structs.replace(
+                step, first=self.of(step.first), second=self.of(step.second), earlier=earlier
+            )
         return step
 
 

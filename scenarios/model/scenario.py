@@ -255,7 +255,7 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
 
     A runs up to its switch point `switch` (0: to its end; negative: to the return of that call), B up to its own `back`
     (0: to its end), then A continues, then B. `callers` is "processes", "threads" or "shared"; the last is one session
-    that both call.
+    that both call. `earlier` is a call that A has made before, when B was open already.
     """
 
     first: Action
@@ -263,6 +263,12 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     switch: int = 0
     back: Annotated[int, msgspec.Meta(ge=0)] = 0
     callers: Callers = "processes"
+    earlier: Action | None = None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All its calls."""
+        return (self.first, self.second) if self.earlier is None else (self.earlier, self.first, self.second)
 
     @property
     def names(self) -> str:
@@ -271,7 +277,8 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
 
     def __str__(self) -> str:
         where = {"processes": "two processes", "threads": "two threads", "shared": "two threads on one store"}
-        hops = [f"[A] {self.first} {_up_to(self.switch)}", f"[B] {self.second} {_up_to(self.back)}"]
+        hops = [] if self.earlier is None else [f"[A] {self.earlier}"]
+        hops += [f"[A] {self.first} {_up_to(self.switch)}", f"[B] {self.second} {_up_to(self.back)}"]
         hops += ["[A] continues"] if self.switch else []
         hops += ["[B] continues"] if self.back else []
         return f"{', '.join(hops)} ({where[self.callers]})"

@@ -330,13 +330,13 @@ def _searched(points: list[Point], counted: Point) -> str:
 
 def _why_vacuous(item: pytest.Item, counted: Point) -> str:
     """Nothing can be switched, and why."""
-    name = "interleave" if item.get_closest_marker("interleave") else "every_cancel"
-    fixture = "callers" if name == "interleave" else "cancelled"
+    is_cancel = item.get_closest_marker("interleave") is None
+    name, fixture, did = ("every_cancel", "cancelled", "cancel") if is_cancel else ("interleave", "callers", "switch")
     why = "has no point at which it could be switched: no lock is taken, no plain file is opened, nothing is awaited"
     if counted.is_due:
         why = f"never awaited what `{fixture}` returned"
     elif not counted.was_used:
-        why = f"never called its fixture `{fixture}`, so there was nothing to switch"
+        why = f"never called its fixture `{fixture}`, so there was nothing to {did}"
     return f"{item.nodeid} is marked {name} and {why}"
 
 

@@ -257,7 +257,7 @@ def test_two_callers_may_meet_what_the_store_makes_by_itself(own: str) -> None:
     profile = Profile("test", 1, None, 0, 0, schedules=20)
     recorder = run(StampsTarget(Stamps, own), Plan(("interleave",), profile, seed=0, report=None))
     assert [found.finding.message for found in recorder.findings] == []
-    assert recorder.count("schedules") == 20
+    assert recorder.count("schedules") >= 20
 
 
 def test_a_killed_process_may_have_made_other_values_than_one_that_is_not(home: Path, shim: object) -> None:

@@ -309,7 +309,9 @@ def _simpler_step(step: Step, target: Target) -> Iterator[Step]:
 
 
 def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]:
-    """A schedule that switches once instead of twice, or not at all, or earlier; and simpler calls."""
+    """A schedule of new sessions; one that switches once instead of twice, or not at all, or earlier; simpler calls."""
+    if step.earlier is not None:
+        yield msgspec.structs.replace(step, earlier=None)
     if step.back:
         yield msgspec.structs.replace(step, back=0)
         yield msgspec.structs.replace(step, first=step.second, second=step.first, switch=step.back, back=0)

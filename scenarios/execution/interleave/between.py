@@ -18,12 +18,20 @@ from pathlib import Path
 
 from tornpage.faults.contention.schedule import Hop
 from tornpage.faults.contention.turns import Ended
-from tornpage.scenarios.execution.interleave.serial import PENDING, Outcome, Serial, may_have_it, orders, orders_missed
+from tornpage.scenarios.execution.interleave.serial import (
+    PENDING,
+    Outcome,
+    Serial,
+    file_view,
+    may_have_it,
+    orders,
+    orders_missed,
+)
 from tornpage.scenarios.execution.interleave.sessions import OnThread, Session
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.scenario import Interleave
-from tornpage.scenarios.model.target import View
+from tornpage.scenarios.model.target import Target, View
 
 
 class Between:
@@ -51,10 +59,12 @@ class Between:
             self.outcome = Outcome(said["A"], said["B"], view)
 
 
-def file_now(serial: Serial, database: Path) -> View | None:
+def file_now(target: Target, home: Path) -> View | None:
     """What a fresh reader sees beside the open sessions; None if a lock, or half a file beside, keeps it out."""
     try:
-        return view_of(serial.target, database, integrity=False)
+        if target.files_view is not None:
+            return file_view(target, home)
+        return view_of(target, target.database(home), integrity=False)
     except Exception:  # noqa: BLE001 - what is wrong for good is found when both have ended
         return None
 

@@ -3,7 +3,9 @@
 Both sessions are opened before either call, so cached state from then is under test, too. When both calls have ended,
 each session's view is checked (`stale-view`), then the file (`not-serializable`, `handed-out-twice`). A cache that the
 view does not show is met by a call that only reads: it is made again when both have ended, and may not have the answer
-from before the other call if a new session has another one.
+from before the other call if a new session has another one. What a session keeps from its first call on is met by a
+call that the first caller has made `earlier`; its next call is judged only if, alone, it does what it does in a new
+session: else the store knows its own, as the owner of a claim.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +27,7 @@ from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import in_any_order, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.scenario import Interleave
-from tornpage.scenarios.model.target import Configuration, TargetError, View
+from tornpage.scenarios.model.target import Action, Configuration, TargetError, View
 
 _MOST_CHARACTERS: Final = 90
 
@@ -53,16 +55,28 @@ class Stage:
 
     def play(self, step: Interleave, serial: Serial) -> Played:
         """Play one schedule and judge it; raises `Violation`, `OpenedOnceError`, `TargetError`."""
+        if step.earlier is None:
+            return self._play(step, serial, serial.state)
+        after = serial.after(step.earlier)
+        try:
+            return self._play(step, after, serial.state)
+        except Violation:
+            if not self._does_as_new(step, after, serial.state):
+                raise OwnSessionError(f"{step.first} depends on the session's own {step.earlier}") from None
+            raise
+
+    def _play(self, step: Interleave, serial: Serial, state: State) -> Played:
+        """The same from the files of `state`, judged by the orders from where its calls begin."""
         # A store may know its own path: the serial calls are made at the same one.
         serial.prepare(step.first, step.second)
-        read = partial(file_now, serial, serial.target.database(self.home))
         may_share = step.callers == "shared" and serial.target.files_view is None
+        read = partial(file_now, serial.target, self.home)
         between = Between(self.sessions, read) if may_share and step.switch else None
-        played, views = self._played(step, serial, None if between is None else between.at_switch)
+        played, views = self._played(step, serial, state, None if between is None else between.at_switch)
         files = left_in(self.home)
         require_serial(played.outcome, serial, step.first, step.second, self.sessions)
         if between is not None and between.outcome is not None:
-            self._require_kept(between.outcome, step, serial)
+            self._require_kept(between.outcome, step, serial, state)
         for session, shown in zip(self.sessions, views, strict=True):
             if shown != played.outcome.view:
                 detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")
@@ -72,12 +86,12 @@ class Stage:
         return msgspec.structs.replace(played, files=files)
 
     def _played(
-        self, step: Interleave, serial: Serial, at_switch: Callable[[Hop], None] | None
+        self, step: Interleave, serial: Serial, state: State, at_switch: Callable[[Hop], None] | None
     ) -> tuple[Played, list[View]]:
         """Play it from the files of its state; return its result, and the final view of each session."""
-        place(serial.state.files, self.home)
-        self._open(Setting(self.home, self.configuration, serial.state.step), serial)
+        self._open(state, serial)
         try:
+            self._make_earlier(step, serial)
             played = self._switch(step, serial, at_switch)
         except BaseException:
             self._abandon()
@@ -85,22 +99,50 @@ class Stage:
         both_closed(self.sessions, self.home)
         return played
 
-    def _require_kept(self, between: Outcome, step: Interleave, serial: Serial) -> None:
+    def _make_earlier(self, step: Interleave, serial: Serial) -> None:
+        """Let the first caller make the call that comes before, if any."""
+        if step.earlier is not None:
+            self._alone(self.sessions[0], step.earlier)
+            for session in self.sessions:
+                session.at_step(serial.state.step)
+
+    def _alone(self, session: Session, action: Action) -> Said:
+        session.start(action, frozenset())
+        try:
+            said: Said = alone(session).result
+        except Deadlock as deadlock:
+            raise Violation("deadlock", f"{action}, made alone, does not return: {deadlock.stacks}") from deadlock
+        return said
+
+    def _does_as_new(self, step: Interleave, serial: Serial, state: State) -> bool:
+        """Whether the first call, alone in the session that made the earlier one, does what it does in a new one."""
+        self._open(state, serial)
+        try:
+            self._make_earlier(step, serial)
+            said = self._alone(self.sessions[0], step.first)
+            view = file_now(serial.target, self.home)
+        except Violation:
+            self._abandon()
+            return False
+        both_closed(self.sessions, self.home)
+        new = serial.confirmed().run(step.first)
+        return view == new.view and said.kind == new.said.kind and is_alike(said.value, new.said.value)
+
+    def _require_kept(self, between: Outcome, step: Interleave, serial: Serial, state: State) -> None:
         """As `between.require_kept`, unless a call commits in parts by itself: that is for the sweep."""
         try:
             require_kept(between, step, serial, self.sessions)
         except Violation as violation:
-            stopped, database = list[View | None](), serial.target.database(self.home)
+            stopped = list[View | None]()
             if violation.code == "all-or-nothing":
-                self._played(step, serial, lambda _hop: stopped.append(file_now(serial, database)))
+                self._played(step, serial, state, lambda _hop: stopped.append(file_now(serial.target, self.home)))
             # The last one is the view that is blamed.
             if all(is_of_whole_calls(view, step, serial) for view in stopped[:-1]):
                 raise
 
     def follows(self, step: Interleave, serial: Serial) -> bool:
         """Whether the second session, opened before, sees what the first one's call has committed."""
-        place(serial.state.files, self.home)
-        self._open(Setting(self.home, self.configuration, serial.state.step), serial)
+        self._open(serial.state, serial)
         first, second = self.sessions
         try:
             first.start(step.first, frozenset())
@@ -112,8 +154,10 @@ class Stage:
         finally:
             both_closed(self.sessions, self.home)
 
-    def _open(self, setting: Setting, serial: Serial) -> None:
-        opened = []
+    def _open(self, state: State, serial: Serial) -> None:
+        """Open both sessions on the files of a state."""
+        place(state.files, self.home)
+        setting, opened = Setting(self.home, self.configuration, state.step), []
         try:
             for session in self.sessions:
                 session.open(setting)
@@ -152,15 +196,10 @@ class Stage:
         reading = [serial.only_reads(action) for action in (step.first, step.second)]
         if reading.count(True) != 1:
             return None
-        number, said = reading.index(True), list[Said]()
+        number = reading.index(True)
         reader, action = self.sessions[number], (step.first, step.second)[number]
-        try:
-            for _ in range(2):
-                reader.start(action, frozenset())
-                said.append(alone(reader).result)
-        except Deadlock as deadlock:
-            raise Violation("deadlock", f"{action}, made again, does not return: {deadlock.stacks}") from deadlock
-        return said[0] if is_alike(said[0].value, said[1].value) else None
+        one, other = (self._alone(reader, action) for _ in range(2))
+        return one if is_alike(one.value, other.value) else None
 
     def _require_current(self, played: Played, step: Interleave, serial: Serial) -> None:
         """Require that a read made again after the other call does not return what was there before."""
@@ -227,9 +266,15 @@ class OpenedOnceError(TargetError):
     """A store that can't be opened twice at the same time."""
 
 
+class OwnSessionError(Exception):
+    """A call that does something else in the session that has made the call before it: it can't be judged."""
+
+
 def hops_in_words(hops: Sequence[Hop], step: Interleave) -> list[tuple[str, str, str]]:
     """A schedule in words: for each hop which caller ran, its call, and how far it got."""
-    calls, begun, words = {"A": step.first, "B": step.second}, set[str](), []
+    calls, begun, words = {"A": step.first, "B": step.second}, set[str](), list[tuple[str, str, str]]()
+    if step.earlier is not None:
+        words.append(("A", str(step.earlier), "acknowledged"))
     for hop in hops:
         what = str(calls[hop.caller]) if hop.caller not in begun else f"{calls[hop.caller].name} continues"
         begun.add(hop.caller)

@@ -73,6 +73,7 @@ class Serial:
         self.home = home
         self._known: dict[tuple[str, ...], Run] = {}
         self._hangs: dict[tuple[str, ...], HangsError] = {}
+        self._after: dict[str, Serial] = {}
         self._confirmed: Serial | None = None
         self._untouched: Files | None = None
         # By the two calls.
@@ -91,6 +92,15 @@ class Serial:
                 self._hangs[key] = hang
                 raise
         return self._known[key]
+
+    def after(self, earlier: Action) -> "Serial":
+        """The calls from the state that this call leads to, a step later."""
+        key = _key(earlier)
+        if key not in self._after:
+            run = self.run(earlier)
+            state = State(run.files, run.view, self.state.step + 1, (*self.state.before, earlier))
+            self._after[key] = Serial(self.target, self.configuration, self.home, state)
+        return self._after[key]
 
     def confirmed(self) -> "Serial":
         """The same calls repeated; an answer that differs then is not compared."""

@@ -150,6 +150,10 @@ class OnThread:
             self._trial = self._caller.do(lambda: opened(self._target, setting))
             self.trial.around_call = self._gate.watching
 
+    def at_step(self, step: int) -> None:
+        """Set the clock of its session."""
+        self.trial.at_step(step)
+
     def start(self, action: Action, stops: frozenset[int]) -> None:
         """Set the call to make, and the points to stop before."""
         trial = self.trial
@@ -189,7 +193,7 @@ class OnThread:
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A request to the process: open, call, go, look or close."""
+    """A request to the process: open, step, call, go, look or close."""
 
     what: str
     argument: Any = None
@@ -224,6 +228,10 @@ class InProcess:
     def open(self, setting: Setting) -> None:
         """Open the session."""
         self._do(Ask("open", setting))
+
+    def at_step(self, step: int) -> None:
+        """Set the clock of its session."""
+        self._do(Ask("step", step))
 
     def start(self, action: Action, stops: frozenset[int]) -> None:
         """Set the call to make, and the points to stop before."""

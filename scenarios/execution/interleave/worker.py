@@ -74,6 +74,8 @@ class _Worker:
             return None
         if self._trial is None:
             return None
+        if ask.what == "step":
+            self._trial.at_step(ask.argument)
         if ask.what == "call":
             return self._call(*ask.argument)
         if ask.what == "look":

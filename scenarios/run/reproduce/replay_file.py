@@ -186,7 +186,7 @@ def _require_sound(path: Path, scenario: Scenario) -> None:
 
 def _actions_of(step: Step) -> tuple[Action, ...]:
     if isinstance(step, Interleave):
-        return step.first, step.second
+        return step.actions
     return (step.action,) if isinstance(step, Call) else ()
 
 

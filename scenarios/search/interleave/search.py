@@ -29,7 +29,7 @@ from typing import Any, Final
 from tornpage.faults.contention.idle import real_monotonic
 from tornpage.faults.contention.turns import Ended
 from tornpage.scenarios.execution.finding.shrink import shown
-from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, Played, Stage
+from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, OwnSessionError, Played, Stage
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
@@ -47,6 +47,7 @@ from tornpage.scenarios.search.interleave.both_stopped import BothStopped
 from tornpage.scenarios.search.interleave.other_arguments import OtherArguments
 from tornpage.scenarios.search.interleave.pairs import Pairs
 from tornpage.scenarios.search.interleave.states import SCHEDULES_A_STATE, States
+from tornpage.scenarios.search.interleave.used_sessions import UsedSessions
 from tornpage.scenarios.search.recorder import DedupKeys, Recorder
 
 # The prefix of a note on why two callers were not tried.
@@ -181,7 +182,7 @@ class Interleavings(Search):
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
         self._both = BothStopped(self.generator)
         self._hangs.clear()
-        pairs, waiting, rest = Pairs(self.generator), list[tuple[Serial, _Steps]](), 0
+        pairs, used, waiting, rest = Pairs(self.generator), UsedSessions(), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
             serial = Serial(self.target, part.configuration, stage.home, state)
             calls = self._calls_worth_making(serial)
@@ -193,6 +194,10 @@ class Interleavings(Search):
                 return False
             rest += left
             waiting.append((serial, steps))
+            for step in used.of(serial, calls, callers):
+                if self.enough():
+                    return False
+                self._try(stage, serial, step)
         # What some states have left of their share goes to the others.
         for serial, steps in waiting:
             if rest <= 0 or steps.have_ended:
@@ -238,7 +243,7 @@ class Interleavings(Search):
     def forecast(self, part: Part) -> Forecast:
         """About how many schedules a part has, and how long one takes: each call is made twice, one after the other."""
         callers: Callers = next(one for one in CALLERS if one == part.kind)
-        number, seconds, before = 0, 0.0, self.counts["tried"]
+        used, number, seconds, before = UsedSessions(), 0, 0.0, self.counts["tried"]
         with self.company(), pair(self.target, callers, home := next(self._homes)) as sessions:
             stage = Stage(sessions, home, part.configuration)
             for state in self._states(part):
@@ -250,6 +255,7 @@ class Interleavings(Search):
                 beside = list(others.of_the_beat(calls))
                 pairs += beside
                 beside += varied
+                number += len(list(used.of(serial, calls, callers)))
                 # Real time: a search runs in virtual time.
                 began = real_monotonic()
                 for one, other in (*((call, call) for call in calls), *beside) if pairs else ():
@@ -421,18 +427,21 @@ class Interleavings(Search):
         played: Played | None = None
         try:
             played = stage.play(step, serial)
+        except OwnSessionError:
+            self._leave_if_held(stage)
+            return
         except Violation as violation:
             is_finding = True
             self._leave_if_held(stage)
             if not self.is_declared:
-                self._require_in_order(stage, serial, step)
+                self._require_in_order(stage, serial, step, violation)
             counts["findings"] += 1
             self._found(violation, stage, serial, step)
         if not step.switch:
             ended = {hop.caller: hop.event for hop in stage.hops if isinstance(hop.event, Ended)}
             one, two = (ended.get(name, _NOT_ENDED) for name in "AB")
             self._points, self._returns = (one.points, two.points), one.returns
-        if step.switch:
+        if step.switch and step.earlier is None:
             self._both.note(step, stage.hops)
             self.seen.update((_MADE + step.first.name, _MADE + step.second.name))
         counts["tried"] += 1
@@ -440,7 +449,7 @@ class Interleavings(Search):
         got_busy = played is not None and (played.outcome.first.busy or played.outcome.second.busy)
         counts["got_busy"] += got_busy
         series = Series("switch", step.callers, "before", "twice" if step.back else "once" if step.switch else "never")
-        where = Place(stage.configuration, serial.state.step, f"{step.first} and {step.second}", str(step))
+        where = Place(stage.configuration, serial.state.step, " and ".join(map(str, step.actions)), str(step))
         self.recorder.tell(PointTried(series, True, got_busy, where, is_finding))  # noqa: FBT003 - it is a record
 
     def _leave_if_held(self, stage: Stage) -> None:
@@ -449,21 +458,26 @@ class Interleavings(Search):
             stage.home = next(self._homes)
             self.counts["leaks"] += 1
 
-    def _require_in_order(self, stage: Stage, serial: Serial, step: Interleave) -> None:
+    def _require_in_order(self, stage: Stage, serial: Serial, step: Interleave, violation: Violation) -> None:
         """Raise `_OneCallerError` if the calls of a schedule conflict in two sessions one after the other, too.
 
         Not if one of them leaves its transaction open: that is no memory of the store.
         """
+        if step.earlier is not None:
+            what = (
+                f"two sessions, of which one makes {step.earlier.name} before and {step.first.name} after the other's"
+            )
+            raise _OneCallerError(f"{what} {step.second.name}, conflict with each other: {violation.message}")
         for first, second in ((step.first, step.second), (step.second, step.first)):
             try:
                 stage.play(Interleave(first, second, callers=step.callers), serial)
-            except Violation as violation:
+            except Violation as in_order:
                 self._leave_if_held(stage)
                 if serial.leaves_open(first) or serial.leaves_open(second):
                     return
                 what = f"{first.name} and then {second.name}, one call after the other,"
-                why = f"two sessions that make {what} conflict with each other: {violation.message}"
-                raise _OneCallerError(why) from violation
+                why = f"two sessions that make {what} conflict with each other: {in_order.message}"
+                raise _OneCallerError(why) from in_order
 
     def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""
