@@ -78,6 +78,7 @@ def replay(
     try:
         read = reproducer.read(file)
         chosen = target or _named(read.scenario.target)
+        reproducer.require_calls_of(chosen, read.scenario)
         if not emit_test:
             with faults.install() as shim, shim.deterministic(), scratch() as directory:
                 if in_steps:

@@ -435,7 +435,7 @@ def test_a_replay_file_names_no_private_action(tmp_path: Path) -> None:
     path = replay_file.write(finding, tmp_path, 0)
     path.write_text(path.read_text().replace('"name": "claim"', '"name": "__init__"'))
     with pytest.raises(replay_file.ReplayFileError, match="'__init__' is not the name of an action"):
-        replay_file.read(path)
+        replay_file.require_calls_of(target, replay_file.read(path).scenario)
 
 
 def test_the_command_says_what_it_did(command: Callable[..., Any]) -> None:

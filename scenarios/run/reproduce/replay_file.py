@@ -178,10 +178,19 @@ def _require_sound(path: Path, scenario: Scenario) -> None:
     for step in scenario.steps:
         if isinstance(step, Arm):
             _require_sound_plan(path, step.plan)
-        for action in _actions_of(step):
-            if not all(_is_public(part) for part in action.name.split(".")):
-                raise ReplayFileError(f"{path}: {action.name!r} is not the name of an action")
     _require_sound_kills(path, scenario)
+
+
+def require_calls_of(target: Target, scenario: Scenario) -> None:
+    """Raise `ReplayFileError` for a call that is no action: most targets look a method up by that name.
+
+    A name that the target itself gives a call is one, such as `__setitem__`, or `add-item` of a program.
+    """
+    own = {action.name for action in (*target.workload(), target.heartbeat())}
+    for step in scenario.steps:
+        for action in _actions_of(step):
+            if action.name not in own and not all(_is_public(part) for part in action.name.split(".")):
+                raise ReplayFileError(f"{action.name!r} is not the name of an action of {target.name}")
 
 
 def _actions_of(step: Step) -> tuple[Action, ...]:
@@ -228,6 +237,7 @@ def replay(reproducer: Reproducer, target: Target, directory: Path) -> tuple[Ver
 
     A scenario that kills is played in child processes, which are killed.
     """
+    require_calls_of(target, reproducer.scenario)
     with playing(reproducer.scenario, target, directory) as play:
         return _replay(reproducer, target, directory, play)
 
