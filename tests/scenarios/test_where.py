@@ -57,6 +57,16 @@ def test_it_is_the_line_at_which_the_error_came_up_swallowed_or_not(
     assert found == (TINY.name, line_in(tiny_stores.TinySession.transact, line))
 
 
+class Hides(tiny_stores.Tiny):
+    session = tiny_stores.RollsBackBlindlySession
+
+
+@pytest.mark.parametrize("plan", ["write:wal@1=FULL", "write:wal@1=IOERR_WRITE"])
+def test_of_a_hidden_error_it_is_the_line_that_hides_it(plan: str, shim: faults.Shim, home: Path) -> None:
+    found = place(Hides(), home, PUT, Restart(crash=True), Arm(plan), OTHER)
+    assert found == (TINY.name, line_in(tiny_stores.RollsBackBlindlySession.transact, "ROLLBACK"))
+
+
 def test_a_crash_before_the_fault_does_not_move_the_place(shim: faults.Shim, home: Path) -> None:
     found = place(tiny_stores.RemembersFirst(), home, Restart(), CrashAt(3), PUT, Arm("write:wal@1=FULL"), OTHER)
     assert found == (TINY.name, line_in(tiny_stores.TinySession.transact, 'self.connection.execute("COMMIT")'))

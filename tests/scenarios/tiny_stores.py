@@ -180,6 +180,20 @@ class RemembersFirst(Tiny):
     session = RemembersFirstSession
 
 
+class RollsBackBlindlySession(TinySession):
+    """Sends ROLLBACK after each error, also where SQLite has rolled back."""
+
+    def transact(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                self.connection.execute(*statement)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+
+
 class TwoTransactionsSession(TinySession):
     """Moves a key in two transactions."""
 

@@ -2,6 +2,7 @@
 
 Method. While the scenario is replayed (`finding.trace`), the failing call is traced. The place is, in this order:
 
+- of an error that was hidden: the line that raised, in its place, what follows from it, such as the ROLLBACK;
 - the innermost line of the code under test at the moment when an error of SQLite (or of memory, or of a file) came out
   of the call below it, whether the code passed that error on or swallowed it;
 - if no error was seen, because the fault was absorbed, no fault was armed, or the process died: the first function of
@@ -29,6 +30,8 @@ import msgspec
 from tornpage import faults
 from tornpage.scenarios.execution.frames import lines_of
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.judging.hidden_errors import CODE as HIDDEN
+from tornpage.scenarios.model.judging.hidden_errors import is_a_consequence
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Step
 from tornpage.scenarios.model.target import Action, Target, View
@@ -51,12 +54,17 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class Watch:
-    """Records where the first error was raised, with all callers, and which functions were entered."""
+    """Records where the first error was raised, and the last that follows from one, with all callers; what was entered.
+
+    The latter is an error such as "cannot rollback - no transaction is active".
+    """
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._code = Code(target)
         self.raised_at: list[_Line] = []
+        self.hidden_at: list[_Line] = []
+        self._hides = 0
         self.entered: list[_Line] = []
         self._outside: FrameType | None = None
         self._is_everyday = False
@@ -64,15 +72,16 @@ class Watch:
     def forget(self) -> None:
         """Discard the records."""
         self.raised_at.clear()
+        self.hidden_at.clear()
         self.entered.clear()
 
-    @property
-    def place(self) -> str:
-        """The place as ``file:line``, relative to the project if it is inside; "" for none."""
+    def place_of(self, check: str) -> str:
+        """The place of a finding as ``file:line``, relative to the project if it is inside; "" for none."""
         if "syscall" in self._target.depths:
             return ""
         code = self._code
-        found = code.best(self.raised_at) or code.best(self.entered) or code.overridden()
+        hidden_at = self.hidden_at if check == HIDDEN else []
+        found = code.best(hidden_at) or code.best(self.raised_at) or code.best(self.entered) or code.overridden()
         return f"{_shown(found.file)}:{found.line}" if found else ""
 
     @contextlib.contextmanager
@@ -115,15 +124,21 @@ class Watch:
 
     def _inside(self, frame: FrameType, event: str, argument: Any) -> Any:
         # What Python catches itself, as `os.makedirs` does with "file exists", never comes out of a call of ours.
-        if event == "exception" and self._code.is_under_test(frame) and self._says_more(argument[1]):
-            self.raised_at.clear()
-            inner: FrameType | None = frame
-            while inner is not None and inner is not self._outside:
-                if self._code.is_under_test(inner):
-                    is_whole = self._code.is_bug
-                    self.raised_at.append(_line(inner, inner.f_code.co_firstlineno if is_whole else inner.f_lineno))
-                inner = inner.f_back
+        if event == "exception" and self._code.is_under_test(frame):
+            error = argument[1]
+            if self._says_more(error):
+                self.raised_at = list(self._lines_from(frame))
+            elif self.raised_at and id(error) != self._hides and is_a_consequence(error):
+                # It comes out of each caller, too.
+                self._hides, self.hidden_at = id(error), list(self._lines_from(frame))
         return self._inside
+
+    def _lines_from(self, frame: FrameType) -> Iterator[_Line]:
+        inner: FrameType | None = frame
+        while inner is not None and inner is not self._outside:
+            if self._code.is_under_test(inner):
+                yield _line(inner, inner.f_code.co_firstlineno if self._code.is_bug else inner.f_lineno)
+            inner = inner.f_back
 
     def _says_more(self, error: object) -> bool:
         """Whether it is the first error of the world; that a file is there, or isn't, gives way to any other."""

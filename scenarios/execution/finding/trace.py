@@ -109,7 +109,7 @@ def trace_of(scenario: Scenario, target: Target, directory: Path) -> Trace:
         trace = Trace(reason=f"replaying it failed: {error!r}")
     if is_killed:
         trace = Trace(reason="its processes are killed, and their memory can't be read")
-    return writable(msgspec.structs.replace(trace, where=watch.place))
+    return writable(msgspec.structs.replace(trace, where=watch.place_of(trace.check)))
 
 
 class _Played:

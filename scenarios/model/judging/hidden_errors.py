@@ -114,6 +114,11 @@ def _is_fault(error: BaseException) -> bool | None:
     return not _CONSEQUENCE.search(str(error))
 
 
+def is_a_consequence(error: object) -> bool:
+    """Whether an error of the database only follows from another one, such as that of a ROLLBACK that came too late."""
+    return isinstance(error, BaseException) and _is_fault(error) is False
+
+
 def is_foreign(error: BaseException) -> bool:
     """Whether the error comes from another SQLite binding, such as pysqlite3 or apsw."""
     return type(error).__module__.partition(".")[0] in {"pysqlite3", "apsw", "sqlcipher3", "sqlean"}
