@@ -40,8 +40,8 @@ class DeliveryFailed(Exception):  # noqa: N818 - it names what happened, as the 
 
 
 Deliver = Callable[[Envelope], object]
-"""Sends one message; returning means delivered. `DeliveryFailed` says whether the failure is permanent; if it doesn't,
-and for any other exception, the text decides: a known permanent error, or else the message is retried."""
+"""Sends one message; returning means delivered. An exception says whether the failure is permanent by its attribute
+`permanent`, True or False, as `DeliveryFailed` has it; else the text decides: a known permanent error, or a retry."""
 
 
 class RecoveryPass(msgspec.Struct, frozen=True):

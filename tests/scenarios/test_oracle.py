@@ -284,3 +284,12 @@ def test_what_differs_is_said_to_be_after_a_call_or_after_the_opening(call: str)
     oracle.heard(DONE, {}, call=call)
     with pytest.raises(Violation, match=rf"^memory-equals-disk: after {call} \(acknowledged\): "):
         oracle.saw_memory({"a": 1})
+
+
+def test_a_call_that_may_commit_often_and_has_committed_once_is_held_to_unchanged() -> None:
+    oracle = oracle_at("wal")
+    oracle.heard(UNCHANGED, AFTER, (BEFORE, AFTER))
+    assert accused_of(oracle.saw_disk, AFTER) == "failed-write-changed-nothing"
+    oracle = oracle_at("wal")
+    oracle.heard(UNCHANGED, AFTER, (BEFORE, BETWEEN, AFTER))
+    assert accused_of(oracle.saw_disk, BETWEEN) is None

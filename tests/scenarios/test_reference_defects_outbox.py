@@ -160,6 +160,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(queue, "min", lambda *most: Most(min(most)), raising=False), hands.unreadable_messages),
     "what is not due is not skipped for the cutoff": (put(Outbox, "recover", count_due_first), messages.passes),
     "a budget begins with a delivery": (put(passes, "_Budget", BudgetOfDeliveries), messages.slow_receivers),
+    "any word that an error calls permanent is one": (
+        put(passes, "_says_permanent", lambda error: getattr(error, "permanent", None)), messages.permanent),
     "a time of an end is one": (put(queue, "_ENDED_SQL", "completed_at < ?"), hands.ended_and_pending),
     "what ended first goes first": (put(queue.MessageQueue, "prune", prune_by_end), messages.pruning),
     "the first wait is the second": (

@@ -118,6 +118,14 @@ def member_in_any_case(name: str, kind: Any, value: Any) -> Any:
     return member(name, kind, value.lower() if isinstance(value, str) else value)
 
 
+def refuse_what_is_true(request: Any, status: Any, refuse: Any = creation._refuse_terminal_fields) -> None:
+    refuse(replace(request, ended_at=request.ended_at or None), status)
+
+
+def without_the_epoch(task: Any) -> int:
+    return times.cleanup_time(replace(task, ended_at=task.ended_at or task.last_event_at))
+
+
 def with_whole_floats(name: str, value: Any) -> Any:
     return values.optional_time_ms(name, int(value) if isinstance(value, float) else value)
 
@@ -257,6 +265,10 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(TaskRegistry, "_update_run", change_one_by_one), together.overtaken_updates),
     "a batch looks for others' changes before it has the lock": (
         put(TaskRegistry, "batch", look_before_the_lock), together.overtaken_updates),
+    "an end at the epoch is none": (
+        put(creation, "_refuse_terminal_fields", refuse_what_is_true), edges.times_of_creation),
+    "the date of an end at the epoch is that of another time": (
+        put(creation, "cleanup_time", without_the_epoch), edges.times_of_creation),
     "an enumeration is taken in any case": (
         put(creation, "member", member_in_any_case), arguments.members_in_another_form),
 }  # fmt: skip

@@ -178,11 +178,14 @@ class Oracle:
 def may_have_stopped_at(view: View, stages: Sequence[View]) -> bool:
     """Whether a call that commits more than once may have stopped at `view`: each key is as at one of its `stages`.
 
-    The stages are the state before, the state at each commit, and the state after. A call that commits once has two
-    stages, and nothing between them.
+    The stages are the state before, the state at each commit, and the state after; one that equals the stage before it
+    counts as that. A call that commits once, as one that may commit more often also does with one thing to do, has two
+    stages and nothing between them.
     """
+    if all(stage in (stages[0], stages[-1]) for stage in stages):
+        return False
     keys = view.keys() | {key for stage in stages for key in stage}
-    return len(stages) > 2 and all(_is_as_in_one(key, view, stages) for key in keys)
+    return all(_is_as_in_one(key, view, stages) for key in keys)
 
 
 def _is_as_in_one(key: str, view: View, stages: Sequence[View]) -> bool:

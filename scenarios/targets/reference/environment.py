@@ -179,7 +179,8 @@ class Receiver:
     def deliver(self, envelope: Envelope) -> None:
         """Receive a message; one whose payload has an error fails with it.
 
-        One that `raises` fails with an error of another kind, and one that `exits` ends the whole pass; for one that is
+        One that `raises` fails with an error of another kind, which may have a word of its own on whether it is
+        `permanent`, and one that `exits` ends the whole pass; for one that is
         acknowledged `elsewhere`, another process does so meanwhile; one that `takes_ms` advances the clock, or sets it
         back.
         """
@@ -193,7 +194,10 @@ class Receiver:
             raise ReceiverExits
         if isinstance(payload, dict) and "raises" in payload:
             # With `odd`, a byte of a file name that is not UTF-8: text that no database can store as it is.
-            raise RuntimeError(payload["raises"] + ("\udcff" if "odd" in payload else ""))
+            error = RuntimeError(payload["raises"] + ("\udcff" if "odd" in payload else ""))
+            if "permanent" in payload:
+                error.permanent = payload["permanent"]  # type: ignore[attr-defined]  # as a library's own may have it
+            raise error
         if isinstance(payload, dict) and "error" in payload:
             raise DeliveryFailed(str(payload["error"]), permanent=payload.get("permanent"))
 

@@ -62,7 +62,7 @@ from tornpage.scenarios.targets.reference.old_queue import LegacyQueue
 logging.getLogger("ledger").addHandler(logging.NullHandler())
 _JSON_ARGUMENTS: Final = frozenset({"requester_origin", "payload", "artifacts"})
 # Made without the session's own commit events: many rows, each a separate transaction.
-MANY_COMMITS: Final = frozenset({"recover", "outbox.recover", "outbox.import_legacy", "maintenance", "toil"})
+MANY_COMMITS: Final = frozenset({"outbox.recover", "outbox.import_legacy", "maintenance", "toil"})
 
 
 class OwnSession:

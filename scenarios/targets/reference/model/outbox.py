@@ -328,13 +328,11 @@ def _answered(message: Row, now_ms: int, said: Row) -> Row:
         return _delivered(message, now_ms)
     if "exits" in said:
         return message
-    if "raises" in said:
-        text = said["raises"]
-        return _failed(
-            message, now_ms, text if text and "odd" not in said else Text(text), permanent=is_permanent(text)
-        )
-    error = said.get("error")
-    if error is None:
+    text = said.get("raises", said.get("error"))
+    if text is None:
         return _delivered(message, now_ms)
+    # Not in the specification: an error says itself whether it is permanent, by yes or no; else its text decides.
     permanent = said.get("permanent")
-    return _failed(message, now_ms, error, permanent=is_permanent(error) if permanent is None else permanent)
+    hopeless = permanent if isinstance(permanent, bool) else is_permanent(text)
+    error = Text(text) if "odd" in said or ("raises" in said and not text) else text
+    return _failed(message, now_ms, error, permanent=hopeless)

@@ -1,6 +1,7 @@
 """Scripts of values and times at an edge: zero, the first and the last, equal ones, and a difference in one point."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Final
 
 from tornpage.scenarios.model.target import Action
@@ -141,6 +142,21 @@ def odd_times() -> Iterator[Action]:
     yield call("history.list")
     yield call("audit")
     yield call("maintenance", apply=False)
+
+
+def times_of_creation() -> Iterator[Action]:
+    """Each of the three times of a new task is absent, at the epoch or later; and an end that Python takes for none."""
+    moments = (None, 0, 5)
+    for status in ("queued", "running", "failed", "lost"):
+        is_over = status in ("failed", "lost")
+        times = product(moments, moments if is_over else (None,), moments)
+        yield batch(*(
+            create(f"{status}-{number}", status=status, started_at=started, ended_at=ended, last_event_at=last)
+            for number, (started, ended, last) in enumerate(times)
+        ))  # fmt: skip
+        for name, value in (("ended_at", 0), ("terminal_summary", ""), ("terminal_outcome", "")):
+            yield create(f"{status}-{name}", status=status, **{name: value})
+    yield call("audit")
 
 
 def clocks_without_a_time() -> Iterator[Action]:
@@ -380,6 +396,7 @@ SCRIPTS: Final = (
     many_digits,
     whole_numbers_of_another_type,
     odd_times,
+    times_of_creation,
     clocks_without_a_time,
     same_again,
     parties_of_a_run,

@@ -136,6 +136,10 @@ def permanent() -> Iterator[Action]:
             yield enqueue(name, {"error": text, "permanent": permanent})
             yield enqueue(f"{name}x")
             yield call("outbox.fail", message_id=f"{name}x", error=text, permanent=permanent)
+    for number, word in enumerate((True, False, None, 0, 1, "", "no", [0])):
+        for text in ("chat not found", "reset"):
+            for way in ("error", "raises"):
+                yield enqueue(f"w{number}{text[0]}{way[0]}", {way: text, "permanent": word})
     yield call("outbox.recover", cutoff=None)
 
 
