@@ -19,7 +19,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from tornpage import faults
@@ -52,14 +52,29 @@ class Ambient:
         self._environment = environment
         self._made: Counter[tuple[str, int]] = Counter()
 
+    def opened(self, make: Callable[[], Any]) -> Any:
+        """The store that `make` returns.
+
+        A store may register each process that opens it. Files are opened again at the time at which they have been, as
+        after a crash, and the same values are drawn then: where one is taken, it is opened with others, a moment later.
+        """
+        try:
+            with self.during("open"):
+                return make()
+        except Exception as error:
+            if "UNIQUE constraint failed" not in str(error):
+                raise
+        with self.during("open", later_ms=1):
+            return make()
+
     @contextlib.contextmanager
-    def during(self, call: str) -> Iterator[None]:
+    def during(self, call: str, *, later_ms: int = 0) -> Iterator[None]:
         """Inside this scope, which makes `call`, the store takes its time and its random values from here."""
         now_ms = self._environment.now_ms
         self._made[call, now_ms] += 1
         seed = f"{call} at {now_ms} for the {self._made[call, now_ms]}th time"
         generator = random.Random(seed)  # noqa: S311 - repeatable
-        with _stopped_at(now_ms), _drawn_from(generator), faults.shims().seeded(seed):
+        with _stopped_at(now_ms + later_ms), _drawn_from(generator), faults.shims().seeded(seed):
             yield
 
 

@@ -9,6 +9,7 @@ import inspect
 import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -193,9 +194,10 @@ class SimpleTarget(Target):
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Create the store in a directory."""
-        during: _During = Ambient(environment).during if self.deterministic else _as_it_is
-        with during("open"):
-            store = self.make(self.database(directory), configuration, environment)
+        make = partial(self.make, self.database(directory), configuration, environment)
+        ambient = Ambient(environment) if self.deterministic else None
+        during: _During = ambient.during if ambient is not None else _as_it_is
+        store = ambient.opened(make) if ambient is not None else make()
         if store is None:
             raise TypeError(f"{type(self).__name__}.make returned None; it has to return the store")
         if inspect.isawaitable(store):

@@ -86,6 +86,29 @@ class Swallows(Leases):
         return ""
 
 
+class Registers(Leases):
+    """Each process that opens it has a row, by a random id and the time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self.db.execute("CREATE TABLE IF NOT EXISTS workers (id TEXT PRIMARY KEY, begun INTEGER UNIQUE)")
+            self.register()
+        except BaseException:
+            self.db.close()
+            raise
+
+    def register(self) -> None:
+        self.db.execute("INSERT INTO workers VALUES (?, ?)", (str(uuid.uuid4()), time.time_ns()))
+
+
+class RegistersOnce(Registers):
+    """Its second process can't be opened."""
+
+    def register(self) -> None:
+        self.db.execute("INSERT INTO workers VALUES ('the one', ?)", (time.time_ns(),))
+
+
 class LeasesTarget(SimpleTarget):
     deterministic = True
     kind: type[Leases] = Leases
@@ -113,6 +136,22 @@ def test_a_sound_store_with_random_ids_and_a_clock_is_silent(search: str) -> Non
     recorder = _searched(LeasesTarget(), search)
     assert [found.finding.message for found in recorder.findings] == []
     assert verdict(recorder) is Exit.HOLDS, recorder.vacuous
+
+
+@pytest.mark.parametrize("search", ["sweep", "crash"])
+def test_a_store_that_each_process_registers_in_by_a_random_id_and_the_time_is_silent(search: str) -> None:
+    target = LeasesTarget()
+    target.kind, target.calls = Registers, LeasesTarget.calls[:1]
+    recorder = _searched(target, search)
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS, recorder.vacuous
+
+
+def test_a_store_that_only_one_process_can_register_in_is_found() -> None:
+    target = LeasesTarget()
+    target.kind = RegistersOnce
+    (found,) = _searched(target, "sweep").findings
+    assert "UNIQUE constraint failed: workers.id" in found.finding.message
 
 
 def test_a_change_that_was_made_before_the_crash_may_be_refused_after_it() -> None:
