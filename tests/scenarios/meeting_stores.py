@@ -200,6 +200,28 @@ class Caches(Jobs):
         return self.cache.get(name)
 
 
+class Indexed(Jobs):
+    """Reads a row before it removes it, and answers from an index: right as long as it has the file to itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.names = {name for (name,) in self.db.execute("SELECT id FROM job").fetchall()}
+
+    def add(self, name: str) -> None:
+        super().add(name)
+        self.names.add(name)
+
+    def drop(self, name: str) -> bool:
+        if not self.db.execute("SELECT id FROM job WHERE id = ?", (name,)).fetchall():
+            return False
+        self.db.execute("DELETE FROM job WHERE id = ?", (name,))
+        self.names.discard(name)
+        return True
+
+    def find(self, start: str) -> list[str]:
+        return sorted(name for name in self.names if name.startswith(start))
+
+
 class OpensOnce(Jobs):
     """Has the file to itself, by a lock."""
 
@@ -288,8 +310,25 @@ class JobsTarget(SimpleTarget):
         return {row[0]: list(row[1:]) for row in connection.execute("SELECT * FROM job").fetchall()}
 
 
+class Forgets(Takes):
+    """Wrong in two ways: a look begins a transaction, which goes on reading what was there then."""
+
+    def look(self) -> None:
+        self.db.execute("SELECT 1" if self.db.in_transaction else "BEGIN")
+        self.waiting()
+
+
 class TakesTarget(JobsTarget):
     kind = Takes
+
+
+class ForgetsTarget(JobsTarget):
+    kind = Forgets
+    calls = (
+        Action("add", {"name": "a"}),
+        Action("claim", {"worker": "one"}),
+        Action("look"),
+    )
 
 
 class RemembersTarget(JobsTarget):
@@ -319,6 +358,16 @@ class CachesTarget(JobsTarget):
 
     def view(self, store: Any) -> View:
         return self.rows(store.db) | {name: [None, n] for name, n in store.cache.items()}
+
+
+class IndexedTarget(JobsTarget):
+    kind = Indexed
+    calls = (
+        Action("add", {"name": "a"}),
+        Action("drop", {"name": "a"}),
+        Action("add", {"name": "b"}),
+        Action("find", {"start": ""}),
+    )
 
 
 class OpensOnceTarget(JobsTarget):

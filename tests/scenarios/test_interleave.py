@@ -260,6 +260,7 @@ def test_a_small_number_of_schedules_is_kept_but_for_the_last_return_of_each_pai
         (meeting_stores.RemembersTarget, "an open session does not see what add in another one has committed"),
         (meeting_stores.CachesTarget, "make put and then put, one call after the other, conflict with each other"),
         (meeting_stores.NumbersTarget, "make add and then add, one call after the other, conflict with each other"),
+        (meeting_stores.IndexedTarget, "conflict with each other: A: find"),
         (meeting_stores.OpensOnceTarget, "can't be opened a second time: .*BlockingIOError"),
         (meeting_stores.MarksTarget, "conflict with each other: closing fails: FileNotFoundError"),
         (meeting_stores.RemovesTheLogTarget, "an open session does not see what add in another one has committed"),
@@ -273,6 +274,17 @@ def test_a_store_of_one_caller_by_its_nature_is_not_tried_and_that_is_said(targe
     note = notes(recorder)
     assert re.search(f"not tried: .*{why}", note), note
     assert 'declare callers = ("processes",)' in note
+
+
+def test_a_race_of_a_store_that_answers_from_an_index_is_no_finding() -> None:
+    # Its drops race before any two calls have been made in order.
+    recorder = interleave(meeting_stores.IndexedTarget(), seed=1)
+    assert recorder.findings == []
+    assert "conflict with each other: A: find" in notes(recorder)
+
+
+def test_a_transaction_that_a_call_forgets_is_no_memory_of_the_store() -> None:
+    assert "handed-out-twice" in codes(interleave(meeting_stores.ForgetsTarget()))
 
 
 def test_one_that_declares_two_callers_is_held_to_it() -> None:

@@ -179,4 +179,4 @@ def test_a_store_that_declares_no_callers_is_taken_for_one_caller() -> None:
     recorder = interleave(find_or_import(f"{__name__}:UNDECLARED"))
     assert not recorder.findings
     notes = "".join(note for ended in recorder.ended for note in ended.notes)
-    assert "one makes append before and append after the other's append" in notes
+    assert "make append and append, and append of the other between them, conflict with each other" in notes

@@ -32,7 +32,6 @@ from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, OwnSessionError, Played, Stage
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
-from tornpage.scenarios.execution.preflight.no_locks import NO_LOCKS, takes_no_locks
 from tornpage.scenarios.execution.session_in_use import HangsError
 from tornpage.scenarios.execution.snapshots import held_open, siblings
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
@@ -44,6 +43,7 @@ from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.forecast import Forecast
 from tornpage.scenarios.search.interleave.both_stopped import BothStopped
+from tornpage.scenarios.search.interleave.by_nature import ByNature, OneCallerError
 from tornpage.scenarios.search.interleave.other_arguments import OtherArguments
 from tornpage.scenarios.search.interleave.pairs import Pairs
 from tornpage.scenarios.search.interleave.states import SCHEDULES_A_STATE, States
@@ -76,10 +76,6 @@ class _Steps:
     have_ended: bool = False
 
 
-class _OneCallerError(Exception):
-    """The store answers from its own memory, which is right only for one caller: why."""
-
-
 class Interleavings(Search):
     """Lets two callers of one target run concurrently; reports findings to a `Recorder`."""
 
@@ -109,6 +105,8 @@ class Interleavings(Search):
         self._points: tuple[int, int] = (0, 0)
         self._returns: tuple[int, ...] = ()
         self._both = BothStopped(self.generator)
+        draw = Random(f"{seed} {self.name} in order")  # noqa: S311 - the same for each part
+        self._by_nature = ByNature(self.target, directory, self._left_out, draw, self._leave_if_held)
         # How often a call of this part has waited for another caller, by its name.
         self._hangs = Counter[str]()
 
@@ -171,7 +169,7 @@ class Interleavings(Search):
             stage = Stage(sessions, home, part.configuration)
             try:
                 return self._search(part, stage, callers)
-            except (OpenedOnceError, _OneCallerError) as error:
+            except (OpenedOnceError, OneCallerError) as error:
                 if self.is_declared:
                     raise
                 self._one_caller(str(error))
@@ -186,8 +184,8 @@ class Interleavings(Search):
         for state in self._states(part):
             serial = Serial(self.target, part.configuration, stage.home, state)
             calls = self._calls_worth_making(serial)
-            if not self._is_for_two(stage, serial, calls):
-                return True
+            if not self.is_declared:
+                self._by_nature.require_two(stage, serial, calls)
             steps = _Steps(self._steps(pairs, serial, calls, callers))
             left = self._play(stage, serial, steps, self._budget)
             if left is None:
@@ -261,7 +259,7 @@ class Interleavings(Search):
                 for one, other in (*((call, call) for call in calls), *beside) if pairs else ():
                     try:
                         self._try(stage, serial, Interleave(one, other, callers=callers))
-                    except (OpenedOnceError, _OneCallerError):
+                    except (OpenedOnceError, OneCallerError):
                         # The search says so.
                         return Forecast(0, 0.0)
                     points[str(one), str(other)] = *self._points, len(self._returns)
@@ -393,32 +391,6 @@ class Interleavings(Search):
         for at, back in both if self.preemptions > 1 else ():
             yield Interleave(first, second, at, back, callers)
 
-    def _is_for_two(self, stage: Stage, serial: Serial, calls: list[Action]) -> bool:
-        """Whether the store supports two callers, by its declaration or by its behaviour."""
-        if self.is_declared:
-            return True
-        if takes_no_locks(self.target, stage.configuration, self.directory / "no-locks"):
-            self._one_caller(NO_LOCKS)
-            return False
-        for action in calls:
-            if serial.run(action).view != serial.state.view and (why := self._conflict_of(stage, serial, action)):
-                self._one_caller(why)
-                return False
-        return True
-
-    def _conflict_of(self, stage: Stage, serial: Serial, action: Action) -> str:
-        """Why two sessions, one after the other, conflict with each other; "" if they don't."""
-        try:
-            if stage.follows(Interleave(action, action, callers="processes"), serial):
-                return ""
-        except Violation as violation:
-            self._leave_if_held(stage)
-            return (
-                f"two sessions that make {action.name} one after the other conflict with each other: "
-                f"{violation.message}"
-            )
-        return f"an open session does not see what {action.name} in another one has committed"
-
     # -- one schedule --------------------------------------------------------------------------------------
 
     def _try(self, stage: Stage, serial: Serial, step: Interleave) -> None:
@@ -427,22 +399,23 @@ class Interleavings(Search):
         played: Played | None = None
         try:
             played = stage.play(step, serial)
+            hops = stage.hops
         except OwnSessionError:
             self._leave_if_held(stage)
             return
         except Violation as violation:
-            is_finding = True
+            is_finding, hops = True, stage.hops
             self._leave_if_held(stage)
             if not self.is_declared:
-                self._require_in_order(stage, serial, step, violation)
+                self._by_nature.require_in_order(stage, serial, step, violation, self._calls_worth_making)
             counts["findings"] += 1
             self._found(violation, stage, serial, step)
         if not step.switch:
-            ended = {hop.caller: hop.event for hop in stage.hops if isinstance(hop.event, Ended)}
+            ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
             one, two = (ended.get(name, _NOT_ENDED) for name in "AB")
             self._points, self._returns = (one.points, two.points), one.returns
         if step.switch and step.earlier is None:
-            self._both.note(step, stage.hops)
+            self._both.note(step, hops)
             self.seen.update((_MADE + step.first.name, _MADE + step.second.name))
         counts["tried"] += 1
         counts["schedules"] += 1
@@ -457,27 +430,6 @@ class Interleavings(Search):
         if held_open(stage.home):
             stage.home = next(self._homes)
             self.counts["leaks"] += 1
-
-    def _require_in_order(self, stage: Stage, serial: Serial, step: Interleave, violation: Violation) -> None:
-        """Raise `_OneCallerError` if the calls of a schedule conflict in two sessions one after the other, too.
-
-        Not if one of them leaves its transaction open: that is no memory of the store.
-        """
-        if step.earlier is not None:
-            what = (
-                f"two sessions, of which one makes {step.earlier.name} before and {step.first.name} after the other's"
-            )
-            raise _OneCallerError(f"{what} {step.second.name}, conflict with each other: {violation.message}")
-        for first, second in ((step.first, step.second), (step.second, step.first)):
-            try:
-                stage.play(Interleave(first, second, callers=step.callers), serial)
-            except Violation as in_order:
-                self._leave_if_held(stage)
-                if serial.leaves_open(first) or serial.leaves_open(second):
-                    return
-                what = f"{first.name} and then {second.name}, one call after the other,"
-                why = f"two sessions that make {what} conflict with each other: {in_order.message}"
-                raise _OneCallerError(why) from in_order
 
     def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""
