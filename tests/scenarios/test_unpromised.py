@@ -75,6 +75,18 @@ def test_a_wrong_declaration_is_told_with_what_is_allowed() -> None:
     assert "limits 'memory-equals-disk' to" in what_is_wrong_with(target)
 
 
+@pytest.mark.parametrize("key", ["file-fsync", "file-fsync:.json", "EIO"])
+def test_a_fault_of_a_plain_file_is_named_by_its_operation_or_its_error(key: str) -> None:
+    assert what_is_wrong({CODE: {key: "it closes itself"}}, CHECKS) == ""
+    assert let_off("sweep", Arm("file-fsync:.json@1=EIO"), **{key: "it closes itself"}) == "it closes itself"
+    assert let_off("sweep", Arm("file-write:.txt@1=ENOSPC"), **{key: "it closes itself"}) == ""
+
+
+@pytest.mark.parametrize("key", ["file-sync", "EWHY", "sync:.json"])
+def test_a_fault_that_does_not_exist_is_no_condition(key: str) -> None:
+    assert "an operation such as" in what_is_wrong({CODE: {key: "why"}}, CHECKS)
+
+
 def test_the_reasons_are_a_line() -> None:
     assert in_words({"limits": "no memory", "BUSY": "a cache"}) == "limits: no memory; BUSY: a cache"
 

@@ -86,15 +86,18 @@ def what_is_wrong(unpromised: object, known: Mapping[str, object]) -> str:
             return (
                 f"unpromised limits {code!r} to {unknown[0]!r}; give a search ({', '.join(SEARCHES)}), a limit "
                 f"({', '.join(get_args(LimitKind))}), a rival ({', '.join(faults.RIVAL_KINDS)}), an operation such as "
-                f"sync or sync:wal, a result code such as NOMEM, power, process, or {NO_FAULT!r}"
+                f"sync, sync:wal or file-fsync, an error such as NOMEM or EIO, power, process, or {NO_FAULT!r}"
             )
     return ""
 
 
 def _is_known(key: object) -> bool:
     words = {*SEARCHES, *get_args(LimitKind), *faults.RIVAL_KINDS, *faults.RESULT_CODES, "power", "process", NO_FAULT}
+    words |= {effect for line in faults.possibilities() for effect in line.effects}
     kind, _, role = str(key).partition(":")
-    return key in words or (kind in faults.KINDS and role in ("", *faults.ROLES))
+    # The role of a plain file is the end of its name.
+    is_role = role in ("", *faults.ROLES) or kind.startswith("file-")
+    return key in words or (kind in faults.KINDS and is_role)
 
 
 def _conditions(scenario: Scenario) -> Iterator[frozenset[str]]:
