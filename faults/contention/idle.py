@@ -17,7 +17,7 @@ from tornpage.faults.files.in_place import never_replaced
 POLL_S: Final = 0.002
 _SOON_S: Final = 0.0005
 # All threads are idle if they sleep at this many polls in a row.
-_LOOKS: Final = 3
+LOOKS: Final = 3
 _STATUS_BYTES: Final = 16_384
 # They run at each poll: a search that watches files would look each path up.
 _open, _read, _close = never_replaced(os.open), never_replaced(os.read), never_replaced(os.close)
@@ -60,7 +60,7 @@ def all_idle() -> bool:
     if is_alone():
         return True
     looks = Quiet()
-    for _ in range(_LOOKS + 2):
+    for _ in range(LOOKS + 2):
         if looks.lasts():
             return True
         real_sleep(POLL_S)
@@ -84,7 +84,7 @@ class Quiet:
         seen = _asleep(self._pid)
         self._looks = self._looks + 1 if seen is not None and seen == self._before else 0
         self._before = seen
-        return self._looks >= _LOOKS or (self._at_once and self._looks == 1 and self._is_for_locks(seen or {}))
+        return self._looks >= LOOKS or (self._at_once and self._looks == 1 and self._is_for_locks(seen or {}))
 
     def _is_for_locks(self, asleep: dict[str, bytes]) -> bool:
         """Whether they wait for locks; none of them has run since it was seen asleep."""

@@ -13,6 +13,7 @@ from typing import Any, overload
 
 from tornpage.faults import files
 from tornpage.faults.catalogue import require_possible, require_reachable
+from tornpage.faults.contention.other_threads import may_give_up_the_lock
 from tornpage.faults.errors import NotInstalledError
 from tornpage.faults.files.watch import MARK as _MARK
 from tornpage.faults.injector import Firing, Injector, OnPath, OperationCounter, PlanInjector, UnreadablePart
@@ -128,15 +129,16 @@ def install(
     """Put the shim beneath every SQLite that this process has loaded or will load, or beneath that of one binding only.
 
     `arm` reaches connections that are opened inside the scope, now and later; it never reaches others.
-    `virtual_sleep` lets busy timeouts expire without real time passing. Raises `ShimUnavailableError` if the
-    binding (without one: Python's own ``sqlite3``) can't be reached.
+    `virtual_sleep` lets busy timeouts expire without real time passing, unless another thread works. Raises
+    `ShimUnavailableError` if the binding (without one: Python's own ``sqlite3``) can't be reached.
     """
     return _installed(_shim_of(module), virtual_sleep=virtual_sleep)
 
 
 @contextlib.contextmanager
 def _installed(shim: Shims | Shim, *, virtual_sleep: bool) -> Iterator[Shims | Shim]:
-    with files.reached(), shim.installed(), shim.virtual_sleep() if virtual_sleep else contextlib.nullcontext():
+    asleep = shim.virtual_sleep(unless=may_give_up_the_lock) if virtual_sleep else contextlib.nullcontext()
+    with files.reached(), shim.installed(), asleep:
         yield shim
 
 

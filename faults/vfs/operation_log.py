@@ -25,6 +25,8 @@ from tornpage.faults.locks import new_lock
 
 # SQLITE_OPEN_CREATE.
 _CREATE: Final = 0x4
+# What shows that another thread has a file open.
+_USES: Final = frozenset({"write", "truncate", "sync"})
 # A file without a name stands under this, with a number.
 _UNNAMED: Final = "\0unnamed-"
 _OPENED_WITH_DIRECTORY: Final = frozenset({"journal", "super", "wal"})
@@ -89,6 +91,8 @@ class Tape:
         self._below = self.root + os.sep
         # Files (by SQLite's address) whose next sync also syncs the directory.
         self._with_directory: set[int] = set()
+        # Files that a thread is creating: another one may open, and change, such a file first.
+        self._creating: set[str] = set()
         self._lock = new_lock()
         self._pauses = 0
         # The scope in which operations are appended: it may hold another thread back.
@@ -115,8 +119,13 @@ class Tape:
     def add(self, *operations: Operation) -> None:
         """Append operations; they stay together."""
         with self.held(), self._lock:
-            if not self._pauses:
-                self.operations += operations
+            if self._pauses:
+                return
+            for one in operations if self._creating else ():
+                if one.kind in _USES and one.path in self._creating:
+                    self._creating.discard(one.path)
+                    self.operations.append(Operation("create", one.path))
+            self.operations += operations
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -129,7 +138,19 @@ class Tape:
 
     # -- called by the shim --------------------------------------------------------------------------------
 
-    def opened(self, path: str | None, role: str, file: int, flags: int, *, existed: bool) -> None:
+    def opening(self, path: str | None, flags: int, *, existed: bool) -> None:
+        """A file is about to be opened."""
+        name = None if existed or self._pauses or not flags & _CREATE else self.relative(path)
+        if name is not None:
+            with self._lock:
+                self._creating.add(name)
+
+    def not_opened(self, path: str | None) -> None:
+        """It could not be."""
+        with self._lock:
+            self._creating.discard(self.relative(path) or "")
+
+    def opened(self, path: str | None, role: str, file: int, flags: int) -> None:
         """A file was opened."""
         name = None if self._pauses else self.relative(path)
         self._with_directory.discard(file)
@@ -137,8 +158,10 @@ class Tape:
             return
         if role in _OPENED_WITH_DIRECTORY:
             self._with_directory.add(file)
-        if not existed:
-            self.add(Operation("create", name))
+        with self.held(), self._lock:
+            if name in self._creating:
+                self._creating.discard(name)
+                self.operations.append(Operation("create", name))
 
     def failed(self, kind: str, path: str | None) -> None:
         """An operation returned an error. Only a failed sync is recorded: the system may have dropped unsynced data."""

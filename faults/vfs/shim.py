@@ -417,10 +417,14 @@ class Shim:
         if fault is not None:
             return self._carry_out(fault, base, args)
         existed = bool(self._tapes) and path is not None and os.path.exists(path)  # noqa: PTH110 - on a hot path
+        for tape in self._tapes:
+            tape.opening(path, flags, existed=existed)
         result: int = base(*args)
+        for tape in self._tapes if result != OK else ():
+            tape.not_opened(path)
         if result == OK and methods.value:
             for tape in self._tapes:
-                tape.opened(path, role, file, flags, existed=existed)
+                tape.opened(path, role, file, flags)
             known = self._tables.get((methods.value, role))
             methods.value = known[0] if known is not None else self._table(methods.value, role)
             identity = self._files.opened(file, name, path, role, vfs_name)

@@ -17,3 +17,8 @@ def notify(for_what: str) -> None:
     listener = by_thread.get(threading.get_ident(), anywhere[-1] if anywhere else None)
     if listener is not None:
         listener(for_what)
+
+
+def is_heard() -> bool:
+    """Whether a listener lets others run while the current thread waits."""
+    return threading.get_ident() in by_thread or bool(anywhere)

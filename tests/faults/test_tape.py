@@ -1,6 +1,7 @@
 """The tape is faithful: made again from the tape, the directory is the one that is there, byte for byte."""
 
 import contextlib
+import ctypes
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -197,3 +198,17 @@ def test_an_operation_says_what_it_did() -> None:
     assert str(Operation("truncate", "a.db", size=0)) == "truncate a.db to 0 bytes"
     assert str(Operation("rename", "new", other="old")) == "rename new to old"
     assert str(Operation("syncdir", "")) == "syncdir the directory"
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_file_is_created_before_another_thread_writes_it(is_first: bool, tmp_path: Path) -> None:
+    tape, path, data = Tape(tmp_path), f"{tmp_path}/a-wal", ctypes.create_string_buffer(b"abcd")
+    tape.opening(path, 4, existed=False)
+    # The other thread has opened the file that exists now.
+    tape.opening(path, 4, existed=True)
+    if is_first:
+        tape.performed("write", path, (0, data, 4, 0))
+    tape.opened(path, "wal", 1, 4)
+    if not is_first:
+        tape.performed("write", path, (0, data, 4, 0))
+    assert [one.kind for one in tape.operations] == ["create", "write"]

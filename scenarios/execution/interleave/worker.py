@@ -29,13 +29,16 @@ class _OverPipe(Turns):
     def __init__(self, pipe: Connection) -> None:
         super().__init__()
         self._pipe = pipe
+        # The store may have several threads: each has its own question and answer.
+        self._lock = threading.Lock()
         # Outside a call there is no other caller to take turns with.
         self.at_work = False
 
     def hand_over(self, event: Event) -> None:
-        if self.at_work:
-            self._pipe.send(event)
-            self._pipe.recv()
+        with self._lock:
+            if self.at_work:
+                self._pipe.send(event)
+                self._pipe.recv()
 
 
 class _Worker:
