@@ -66,6 +66,19 @@ def test_only_a_replay_prints_what_a_store_logs(
     assert "not added" in command(*replay[1].split()).err
 
 
+def test_a_first_target_is_written_without_what_the_store_logs(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    speaks = STORE.replace('LOG("not added: %s", error)', "raise").replace(
+        "        try:\n", "        logging.getLogger('names').warning('it adds')\n        try:\n"
+    )
+    (tmp_path / "speaks.py").write_text(speaks)
+    wrote = command("new", "target", "--from", "speaks:Store")
+    assert wrote.code == 0, wrote
+    assert "it adds" not in wrote.err
+
+
 def test_a_thread_that_ends_by_a_fault_is_not_reported_and_any_other_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def ends_by(error: Exception, *, cause: Exception | None = None) -> None:
         def run() -> None:

@@ -13,6 +13,7 @@ from tornpage.scenarios.cli.options import could_not_run
 from tornpage.scenarios.cli.project.completion import SHELLS, install, script
 from tornpage.scenarios.report.words import plural
 from tornpage.scenarios.run.scratch import scratch
+from tornpage.scenarios.run.unlogged import unlogged
 from tornpage.scenarios.targets.registry import hint_for, imported
 
 _NAME = re.compile(r"[\w.]+(?::\w+)?")
@@ -63,7 +64,10 @@ def target(name: str, out: Path | None) -> None:
         raise click.UsageError(f"{path} is here already; move it away first, or name another file with --out")
     store = _imported(module, attribute)
     # Open connections are looked for among all objects, often; those of the store are made in here.
-    with could_not_run(), scratch() as directory, faults.install() as shim, shim.deterministic(), faults.frozen():
+    with (
+        could_not_run(), scratch() as directory, faults.install() as shim, shim.deterministic(), faults.frozen(),
+        unlogged(),
+    ):  # fmt: skip
         observed = observe(store, directory / "observed")
         written = write_target(observed, module, attribute, directory, here=_module_of(path))
     try:
