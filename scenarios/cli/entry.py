@@ -14,12 +14,14 @@ from tornpage.scenarios.cli.project.completion import VARIABLE, register
 from tornpage.scenarios.execution.left_threads import daemons, do_not_wait_for
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.run import stop
+from tornpage.scenarios.run.crashes import show_the_stack
 from tornpage.scenarios.run.scratch import choose
 
 
 def run() -> NoReturn:
     """Run the command."""
     _require_streams()
+    show_the_stack()
     try:
         with stop.listening(), daemons():
             code = _code()

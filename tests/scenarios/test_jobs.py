@@ -67,12 +67,20 @@ class DiesAlways(tiny_stores.Tiny):
     """Its process, which is not the one that asked for the work, is killed whenever it is opened."""
 
     name = "test_jobs:DiesAlways"
+    by = signal.SIGKILL
 
     def open(self, directory: Path, *arguments: Any) -> tiny_stores.TinySession:
         if not IS_WORKER:
             return super().open(directory, *arguments)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), self.by)
         raise AssertionError("killed")
+
+
+class CrashesAlways(DiesAlways):
+    """C code ends its process whenever it is opened."""
+
+    name = "test_jobs:CrashesAlways"
+    by = signal.SIGSEGV
 
 
 class DeafOnce(tiny_stores.Tiny):
@@ -121,11 +129,19 @@ def test_a_search_whose_process_is_killed_begins_anew_and_counts_once(
     assert killed == told(run(DiesOnce(), 1, ("sweep", "fuzz")))
 
 
-def test_a_search_whose_processes_are_killed_is_vacuous() -> None:
-    recorder = run(DiesAlways(), 2, ("sweep", "fuzz"))
-    assert [one.reason for one in recorder.vacuous] == [
-        "its process died twice: was it killed, or did memory run out?"
-    ] * 2
+@pytest.mark.parametrize(
+    ("target", "reason", "stack"),
+    [
+        (DiesAlways(), "its process died twice: was it killed, or did memory run out?", ""),
+        (CrashesAlways(), "its process crashed twice, by SIGSEGV: standard error has the line", "in open"),
+    ],
+)
+def test_a_search_whose_processes_are_killed_or_crash_is_vacuous(
+    target: Any, reason: str, stack: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recorder = run(target, 2, ("sweep",))
+    assert [one.reason.startswith(reason) for one in recorder.vacuous] == [True], recorder.vacuous
+    assert stack in capfd.readouterr().err
     assert campaign.verdict(recorder) is campaign.Exit.NOT_TESTED
 
 

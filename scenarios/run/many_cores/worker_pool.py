@@ -30,6 +30,7 @@ from tornpage import faults
 from tornpage.scenarios.model.events import Event, Finding, PointTried
 from tornpage.scenarios.model.plan import Plan
 from tornpage.scenarios.model.work import Done, Part
+from tornpage.scenarios.run.crashes import show_the_stack, why_it_died
 from tornpage.scenarios.run.stop import note, signals_to
 from tornpage.scenarios.search.recorder import Recorder, Transcript
 
@@ -96,6 +97,7 @@ class WorkerPool:
         self._jobs = jobs
         self._again: deque[Job] = deque()
         self._deaths: dict[Job, int] = {}
+        self._exit_codes: dict[Job, int | None] = {}
         self._dropped: set[str] = set()
         self._results: dict[Job, Result | None] = {}
         self._running: dict[Connection, _Child] = {}
@@ -146,7 +148,7 @@ class WorkerPool:
             return None
         result = self._results.pop(job)
         if result is None:
-            raise DiedError("its process died twice: was it killed, or did memory run out?")
+            raise DiedError(why_it_died(self._exit_codes.get(job)))
         return result
 
     def drop(self, search: str) -> None:
@@ -250,6 +252,7 @@ class WorkerPool:
         if job is None or self.interrupted:
             return
         self._deaths[job] = self._deaths.get(job, 0) + 1
+        self._exit_codes[job] = child.process.exitcode
         if self._deaths[job] < _LIVES:
             self._again.append(job)
         else:
@@ -268,6 +271,7 @@ def _serve(
     pipe: Connection, stop: Flag, work: Work, target_name: str, plan: Plan, accepts: Callable[[Finding], str]
 ) -> None:
     """Run the requested parts until the pipe closes."""
+    show_the_stack()
     begun: set[str] = set()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), work(target_name, plan) as do:
         while (asked := pipe.recv()) is not None:
