@@ -19,6 +19,7 @@ from tornpage.scenarios.execution.call_timeout import in_time
 from tornpage.scenarios.execution.preflight.other_clock import times_of_day_in
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.target import SetUpError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.declaration import what_is_wrong
@@ -152,6 +153,25 @@ def test_a_store_that_only_one_process_can_register_in_is_found() -> None:
     target.kind = RegistersOnce
     (found,) = _searched(target, "sweep").findings
     assert "UNIQUE constraint failed: workers.id" in found.finding.message
+
+
+class NamesItsWorker(Leases):
+    """A claim names the session that has made it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.worker = str(uuid.uuid4())
+
+    def claim(self) -> str | None:
+        self.db.execute("UPDATE jobs SET token = ? WHERE token IS NULL", (self.worker,))
+        return None
+
+
+def test_an_id_that_a_session_draws_when_it_is_opened_is_told_with_what_to_do() -> None:
+    target = LeasesTarget()
+    target.kind, target.calls = NamesItsWorker, (LeasesTarget.calls[0], Action("claim"))
+    with pytest.raises(SetUpError, match="left out of view and rows, or given by `make`"):
+        _searched(target, "sweep")
 
 
 def test_a_change_that_was_made_before_the_crash_may_be_refused_after_it() -> None:

@@ -54,6 +54,13 @@ _NO_STATEMENTS: Final = (
 _FROM_OUTSIDE: Final = (
     "names come with the calls, and the time from `environment.clock`, or the target sets `deterministic = True`"
 )
+_DRAWN: Final = (
+    "a call that reads the clock or draws random values by itself needs `deterministic = True` in its target"
+)
+_DRAWN_AT_OPENING: Final = (
+    "an id that each session draws when it is opened, such as a worker's, is left out of view and rows, or given by "
+    "`make`"
+)
 _RELATIVE: Final = "it names the directory: let view and rows show such a path relative to it"
 _MAY_BE_LATE: Final = (
     "the-beat-adds-one-key", "one-key-per-thing", "each-directory-is-a-store-of-its-own",
@@ -93,13 +100,13 @@ def require_same_when_cold(target: Target, action: Action, warm: tuple[View, Vie
     other = {key: value for key, value in kept.items() if cold.get(key, ABSENT) != value}
     if cold == after or not all(key in cold and is_counted_on(value, cold[key]) for key, value in other.items()):
         return
+    advice = _DRAWN_AT_OPENING if getattr(target, "deterministic", False) else _DRAWN
     raise SetUpError(
         target.name,
         "the-view-shows-what-later-views-depend-on",
         f"{action} leads to another state in a session that was just opened than in the one that made the calls "
         f"before it: {describe(differences(after, cold), 'the running session', 'the one just opened')}; state "
-        "in memory has to be restored at opening, and to be in the view; a call that reads the clock or draws random "
-        "values by itself needs `deterministic = True` in its target",
+        f"in memory has to be restored at opening, and to be in the view; {advice}",
     )
 
 
