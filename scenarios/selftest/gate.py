@@ -21,7 +21,7 @@ from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.gate_record import Catch
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.known_bugs import find_bug
-from tornpage.scenarios.targets.known_bugs.build import KnownBug
+from tornpage.scenarios.targets.known_bugs.build import KnownBug, OfOneScript
 from tornpage.scenarios.targets.reference.target import Reference
 
 # A bug must show in a sample: the budget limits the search, whatever the number of points.
@@ -39,6 +39,7 @@ _PROFILE = Profile(
     # Enough for a few steps; without a limit fence-not-synced alone took a sixth of the time of all.
     shorter=1_000,
 )
+_OF_ONE_SCRIPT = msgspec.structs.replace(_PROFILE, points_per_call=4)
 # The calls of a build on the reference: fewer points, since the reference's own calls cover all of them.
 _ON_REFERENCE = Profile("bugs", configurations=1, points_per_call=4, scenarios=0, steps=0)
 # The unit of a search's work, unless it is points.
@@ -116,8 +117,8 @@ def _try(bug: KnownBug, search: str, seed: int) -> _Tried:
 
 
 def _searched(bug: KnownBug, search: str, seed: int) -> _Tried:
-    plan = Plan((search,), _PROFILE, seed=seed, report=None, most_findings=1)
-    recorder = _run(bug.target(), plan)
+    target = bug.target()
+    recorder = _run(target, Plan((search,), _profile_of(target), seed=seed, report=None, most_findings=1))
     units = _UNITS.get(search, ("tried",))
     work = next((count for unit in units if (count := recorder.count(unit))), 0) + recorder.count("faultless")
     if not recorder.findings:
@@ -125,6 +126,11 @@ def _searched(bug: KnownBug, search: str, seed: int) -> _Tried:
     found = recorder.findings[0].finding
     size = len(found.scenario.steps), found.scenario.faults
     return Catch(bug.name, search, bug.checks, found.code, found.message, work, *size, ""), found
+
+
+def _profile_of(target: Target) -> Profile:
+    """What a search takes; of a store of one script, whose one call the reference has as well, few fault points."""
+    return _OF_ONE_SCRIPT if isinstance(target, OfOneScript) else _PROFILE
 
 
 def _run(target: Target, plan: Plan) -> Recorder:
@@ -168,7 +174,7 @@ def _noise_of_twin(seed: int, name: str) -> list[str]:
     twin = bug.twin()
     if twin is None:
         return []
-    lines = _reports(_run(twin, Plan(bug.searches, _PROFILE, seed=seed, report=None, most_findings=1)))
+    lines = _reports(_run(twin, Plan(bug.searches, _profile_of(twin), seed=seed, report=None, most_findings=1)))
     return [f"the sound twin of {name}: {line}" for line in lines]
 
 

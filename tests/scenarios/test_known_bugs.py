@@ -92,6 +92,12 @@ def test_the_canary_is_caught_at_once() -> None:
     assert fuzz.work <= 20
 
 
+def test_the_points_of_a_build_of_one_script_are_those_of_the_reference_and_few_are_tried() -> None:
+    (catch,) = gate.try_bug(only(find_bug("snapshot-id-twice"), "sweep"), 0, None)
+    assert catch.caught
+    assert catch.work < 50
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_reference_is_silent(seed: int, search: Callable[..., Recorder]) -> None:
