@@ -124,9 +124,11 @@ class Pair:
         try:
             self.real.close()
         finally:
-            self.shadow.close()
-            if self.recording is not None:
-                self.recording.end()
+            try:
+                self.shadow.close()
+            finally:
+                if self.recording is not None:
+                    self.recording.end()
 
     def count(self, answer: Answer) -> None:
         """Count an answer of the real session, and let what is armed see its error."""

@@ -27,6 +27,7 @@ from tornpage.scenarios.model.scenario import Arm, Depth, Scenario
 from tornpage.scenarios.model.target import Configuration, Target
 from tornpage.scenarios.model.work import Need, Part
 from tornpage.scenarios.search.later_reads import LaterReads
+from tornpage.scenarios.search.next_calls import NextCalls
 from tornpage.scenarios.search.points import Met, Point, PointSearch
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.scripts import KIND as SCRIPTS
@@ -81,8 +82,9 @@ class Sweep(PointSearch):
         self._same_for_good: tuple[Point, Met] | None = None
         self._later_reads = LaterReads(target, directory / "later")
         self._warm_reads = WarmReads(target, directory / "warm")
-        # Whether the current point is tried in a warm session, and whether that is where it failed a check.
-        self._is_due = self._is_warm = False
+        self._next_calls = NextCalls(target, directory / "next")
+        # Whether the current point is tried again in other ways: in a warm session, then with a further call.
+        self._is_due = self._is_warm = self._has_next = False
 
     @classmethod
     def sizes(cls, plan: Plan) -> dict[str, Any]:
@@ -154,14 +156,18 @@ class Sweep(PointSearch):
         return isinstance(point.step, Arm) and point.step.depth == "statement"
 
     def play(self, configuration: Configuration, point: Point) -> Any:
-        """Try one point; one of a plain file with what may follow it, another one perhaps in a warm session, too."""
-        self._is_due = self._is_warm = False
+        """Try one point; one of a plain file with what may follow it, another one perhaps in other ways, too."""
+        self._is_due = self._is_warm = self._has_next = False
         if _is_of_a_file(point):
             self._later_reads.prepare(configuration, point.start, self.home)
         condition = super().play(configuration, point)
         if self._is_due:
+            scenario = super().scenario(configuration, point)
             self._is_warm = True
-            self._warm_reads.judge(super().scenario(configuration, point), point.start, self.home)
+            self._warm_reads.judge(scenario, point.start, self.home)
+            self._is_warm, self._has_next = False, True
+            self._next_calls.judge(scenario, point.start, self.home)
+            self._has_next = False
         return condition
 
     def judge_reads(self, trial: Trial, point: Point, answer: Answer) -> None:
@@ -181,6 +187,8 @@ class Sweep(PointSearch):
         scenario = super().scenario(configuration, point)
         if self._is_warm:
             return self._warm_reads.scenario(scenario, point.start)
+        if self._has_next:
+            return self._next_calls.scenario(scenario, point.start)
         later = self._later_reads.made if _is_of_a_file(point) else ()
         return msgspec.structs.replace(scenario, steps=(*scenario.steps, *later))
 

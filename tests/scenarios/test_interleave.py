@@ -1,11 +1,13 @@
 """Two callers at once: judged by one after the other; a store that loses a race honestly is right."""
 
 import contextlib
+import multiprocessing
 import os
 import re
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +22,13 @@ from meeting_stores import JobsTarget
 from seeds import first_of
 
 from tornpage import Configuration, SimpleTarget
+from tornpage.faults.contention.idle import until_idle
+from tornpage.faults.contention.turns import Waiting
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
 from tornpage.scenarios.execution.interleave.sessions import InProcess
+from tornpage.scenarios.execution.interleave.worker import _OverPipe
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
@@ -534,3 +539,21 @@ def test_a_process_that_can_not_load_the_target_has_ended(monkeypatch: pytest.Mo
         InProcess("A", tiny_stores.Tiny())
     (process,) = started
     assert process.returncode is not None
+
+
+def test_two_threads_of_one_caller_ask_and_are_answered_one_after_the_other() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    turns = _OverPipe(theirs)
+    turns.at_work = True
+    threads = [threading.Thread(target=turns.waits) for _ in range(2)]
+    for one in threads:
+        one.start()
+    asked = 0
+    for _ in threads:
+        assert isinstance(ours.recv(), Waiting)
+        until_idle(1.0)
+        asked += ours.poll()
+        ours.send(None)
+    for one in threads:
+        one.join()
+    assert not asked

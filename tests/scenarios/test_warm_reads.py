@@ -1,13 +1,13 @@
 """After a failed call a read returns what it returns in the state on disk, also if it was made before."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from tornpage import Action, Configuration, Environment, SimpleTarget
+from tornpage import Action, Configuration, Environment, SimpleTarget, faults
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.search.recorder import Recorder
 
@@ -108,9 +108,11 @@ def test_a_sound_cache_and_a_count_of_failures_are_not_accused(search: Search) -
 class LeavesACursor(Names):
     """Keeps a cursor that is not read to its end, and with it its files."""
 
+    left: ClassVar[list[sqlite3.Cursor]] = []
+
     def listed(self) -> list[str]:
-        self.cursor = self.db.execute("SELECT name FROM name UNION ALL SELECT 'last'")
-        self.cursor.fetchone()
+        self.left.append(self.db.execute("SELECT name FROM name UNION ALL SELECT 'last'"))
+        self.left[-1].fetchone()
         return self.rows()
 
 
@@ -121,9 +123,17 @@ class LeavesACursorTarget(NamesTarget):
         return LeavesACursor(path)
 
 
+@pytest.fixture
+def _no_cursors_are_left() -> Iterator[None]:
+    yield
+    LeavesACursor.left.clear()
+
+
+@pytest.mark.usefixtures("_no_cursors_are_left")
 def test_a_store_whose_files_stay_open_ends_no_search(search: Search) -> None:
     target = LeavesACursorTarget(Names)
     with pytest.raises(TargetError, match="files are still open"):
         search(target, "sweep", points=4)
     recorder = search(target, "fuzz", scenarios=4, steps=6)
+    assert not faults.shim_for()._tapes
     assert {one.finding.code for one in recorder.observations} == {"still-usable-after-the-fault"}
