@@ -255,7 +255,8 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
 
     A runs up to its switch point `switch` (0: to its end; negative: to the return of that call), B up to its own `back`
     (0: to its end), then A continues, then B. `callers` is "processes", "threads" or "shared"; the last is one session
-    that both call. `earlier` is a call that A has made before, when B was open already.
+    that both call. `earlier` is a call that A has made before, when B was open already. `killed`: the process of B is
+    killed at its point `back`.
     """
 
     first: Action
@@ -264,11 +265,19 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     back: Annotated[int, msgspec.Meta(ge=0)] = 0
     callers: Callers = "processes"
     earlier: Action | None = None
+    killed: bool = False
 
     @property
     def actions(self) -> tuple[Action, ...]:
         """All its calls."""
         return (self.first, self.second) if self.earlier is None else (self.earlier, self.first, self.second)
+
+    @property
+    def how(self) -> str:
+        """What is done to its callers."""
+        if self.killed:
+            return "killed"
+        return "twice" if self.back else "once" if self.switch else "never"
 
     @property
     def names(self) -> str:
@@ -279,8 +288,9 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
         where = {"processes": "two processes", "threads": "two threads", "shared": "two threads on one store"}
         hops = [] if self.earlier is None else [f"[A] {self.earlier}"]
         hops += [f"[A] {self.first} {_up_to(self.switch)}", f"[B] {self.second} {_up_to(self.back)}"]
+        hops += ["[B] is killed"] if self.killed else []
         hops += ["[A] continues"] if self.switch else []
-        hops += ["[B] continues"] if self.back else []
+        hops += ["[B] continues"] if self.back and not self.killed else []
         return f"{', '.join(hops)} ({where[self.callers]})"
 
 

@@ -312,7 +312,10 @@ def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]
     """A schedule of new sessions; one that switches once instead of twice, or not at all, or earlier; simpler calls."""
     if step.earlier is not None:
         yield msgspec.structs.replace(step, earlier=None)
-    if step.back:
+    if step.killed:
+        yield msgspec.structs.replace(step, killed=False)
+        yield from (msgspec.structs.replace(step, back=back) for back in range(1, step.back))
+    elif step.back:
         yield msgspec.structs.replace(step, back=0)
         yield msgspec.structs.replace(step, first=step.second, second=step.first, switch=step.back, back=0)
     yield from (msgspec.structs.replace(step, switch=switch) for switch in range(abs(step.switch)))

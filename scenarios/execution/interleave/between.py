@@ -19,7 +19,6 @@ from pathlib import Path
 from tornpage.faults.contention.schedule import Hop
 from tornpage.faults.contention.turns import Ended
 from tornpage.scenarios.execution.interleave.serial import (
-    PENDING,
     Outcome,
     Serial,
     file_view,
@@ -27,7 +26,7 @@ from tornpage.scenarios.execution.interleave.serial import (
     orders,
     orders_missed,
 )
-from tornpage.scenarios.execution.interleave.sessions import OnThread, Session
+from tornpage.scenarios.execution.interleave.sessions import PENDING, OnThread, Session
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.scenario import Interleave

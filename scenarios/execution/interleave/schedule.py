@@ -20,7 +20,15 @@ from tornpage.faults.contention.turns import Ended, Paused, Waiting
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.interleave.between import Between, file_now, is_of_whole_calls, require_kept
 from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, State, file_view, left_in, require_serial
-from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, both_closed, pair
+from tornpage.scenarios.execution.interleave.sessions import (
+    PENDING,
+    InProcess,
+    Said,
+    Session,
+    Setting,
+    both_closed,
+    pair,
+)
 from tornpage.scenarios.execution.reopen import is_damage
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
@@ -41,6 +49,8 @@ class Played(msgspec.Struct, frozen=True):
     files: Files = {}
     # The answer to the call that only reads, made again at the end; none if neither does, or both do.
     again: Said | None = None
+    # The first caller's answer to the heartbeat, made once the second one was killed.
+    beat: Said | None = None
 
 
 class Stage:
@@ -77,19 +87,21 @@ class Stage:
         require_serial(played.outcome, serial, step.first, step.second, self.sessions)
         if between is not None and between.outcome is not None:
             self._require_kept(between.outcome, step, serial, state)
-        for session, shown in zip(self.sessions, views, strict=True):
+        # The second has no view if it was killed.
+        for session, shown in zip(self.sessions, views, strict=False):
             if shown != played.outcome.view:
                 detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")
                 sides = {"memory": shown, "disk": played.outcome.view}
                 raise Violation("stale-view", f"after both calls: {detail}", sides)
         self._require_current(played, step, serial)
+        self._require_free(played.beat, step, serial)
         return msgspec.structs.replace(played, files=files)
 
     def _played(
         self, step: Interleave, serial: Serial, state: State, at_switch: Callable[[Hop], None] | None
     ) -> tuple[Played, list[View]]:
         """Play it from the files of its state; return its result, and the final view of each session."""
-        self._open(state, serial)
+        self._open(state, serial, killed=step.killed)
         try:
             self._make_earlier(step, serial)
             played = self._switch(step, serial, at_switch)
@@ -154,13 +166,16 @@ class Stage:
         finally:
             both_closed(self.sessions, self.home)
 
-    def _open(self, state: State, serial: Serial) -> None:
-        """Open both sessions on the files of a state."""
+    def _open(self, state: State, serial: Serial, *, killed: bool = False) -> None:
+        """Open both sessions on the files of a state; the second where it can be `killed`."""
         place(state.files, self.home)
-        setting, opened = Setting(self.home, self.configuration, state.step), []
+        setting, opened = Setting(self.home, self.configuration, state.step), list[Session]()
         try:
             for session in self.sessions:
-                session.open(setting)
+                if killed and isinstance(session, InProcess):
+                    session.open_to_be_killed(setting)
+                else:
+                    session.open(setting)
                 opened.append(session)
         except Exception as error:
             for session in opened:
@@ -176,17 +191,36 @@ class Stage:
         first.start(step.first, frozenset({step.switch} if step.switch else ()))
         second.start(step.second, frozenset({step.back} if step.back else ()))
         self.hops = []
+
+        def kill(hop: Hop) -> None:
+            if hop.caller == second.name and isinstance(hop.event, Paused) and isinstance(second, InProcess):
+                second.kill()
+
         try:
-            switch(first, second, self.hops, at_switch)
+            switch(first, second, self.hops, kill if step.killed else at_switch)
         except Deadlock as deadlock:
             stacks = "; ".join(f"{name} at {stack}" for name, stack in sorted(deadlock.stacks.items()))
             raise Violation("deadlock", f"{deadlock}: {stacks}") from deadlock
         ended = {hop.caller: hop.event for hop in self.hops if isinstance(hop.event, Ended)}
         said: list[Said] = [ended[session.name].result for session in self.sessions]
-        views = [self._look(session) for session in self.sessions]
+        views = [self._look(session) for session, one in zip(self.sessions, said, strict=True) if one != PENDING]
         outcome = Outcome(said[0], said[1], self._read_file(serial))
+        beat = self._alone(first, serial.target.heartbeat()) if said[1] == PENDING else None
         points = ended["A"].points, ended["B"].points
-        return Played(tuple(self.hops), outcome, points, again=self._asked_again(step, serial)), views
+        return Played(tuple(self.hops), outcome, points, again=self._asked_again(step, serial), beat=beat), views
+
+    @staticmethod
+    def _require_free(said: Said | None, step: Interleave, serial: Serial) -> None:
+        """Require that the caller that was killed keeps nothing which the other one needs: its next call works.
+
+        Not where it does not work in a serial order either.
+        """
+        if said is None or said.kind != "raised":
+            return
+        beat = serial.target.heartbeat()
+        before = (), (step.first,), (step.second,), (step.first, step.second), (step.second, step.first)
+        if all(serial.run(*made, beat).said.kind == "done" for made in before):
+            raise Violation("still-usable-after-the-fault", f"B was killed, and A's next call, {beat}, {said}")
 
     def _asked_again(self, step: Interleave, serial: Serial) -> Said | None:
         """The answer to the call that only reads, made once more by its caller, while the other has changed something.
@@ -194,7 +228,7 @@ class Stage:
         None if it is another one the next time: it returns what is new since the last one.
         """
         reading = [serial.only_reads(action) for action in (step.first, step.second)]
-        if reading.count(True) != 1:
+        if reading.count(True) != 1 or step.killed:
             return None
         number = reading.index(True)
         reader, action = self.sessions[number], (step.first, step.second)[number]
@@ -276,9 +310,12 @@ def hops_in_words(hops: Sequence[Hop], step: Interleave) -> list[tuple[str, str,
     if step.earlier is not None:
         words.append(("A", str(step.earlier), "acknowledged"))
     for hop in hops:
+        if isinstance(hop.event, Ended) and hop.event.result == PENDING:
+            continue
         what = str(calls[hop.caller]) if hop.caller not in begun else f"{calls[hop.caller].name} continues"
         begun.add(hop.caller)
-        words.append((hop.caller, what, _how_far(hop)))
+        dies = ", and is killed" if step.killed and hop.caller == "B" and isinstance(hop.event, Paused) else ""
+        words.append((hop.caller, what, _how_far(hop) + dies))
     return words
 
 

@@ -19,7 +19,16 @@ import msgspec
 from tornpage.faults.files import spared
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
-from tornpage.scenarios.execution.interleave.sessions import Said, Session, Setting, closed, made, made_by, opened
+from tornpage.scenarios.execution.interleave.sessions import (
+    PENDING,
+    Said,
+    Session,
+    Setting,
+    closed,
+    made,
+    made_by,
+    opened,
+)
 from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.session_in_use import HangsError
 from tornpage.scenarios.execution.snapshots import Files, Holder, is_own, place, require_let_go
@@ -34,8 +43,6 @@ _Any = TypeVar("_Any")
 _SIMPLE: Final = (bool, int, float)
 # An answer that is drawn at random from two often is the same in two runs.
 _OTHERS: Final = 8
-PENDING: Final = Said("pending")
-"""The answer of a call that has not ended."""
 
 
 class State(msgspec.Struct, frozen=True):

@@ -6,6 +6,8 @@ continues the call.
 """
 
 import contextlib
+import os
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -51,8 +53,8 @@ class _Worker:
         self._trial: Trial | None = None
         self._watching = contextlib.ExitStack()
 
-    def serve(self) -> None:
-        """Answer requests until the socket closes."""
+    def serve(self, *, one_session: bool = False) -> None:
+        """Answer requests until the socket closes; with `one_session` until its session is closed."""
         with faults.install() as shims, faults.waiting_in_virtual_time(shims):
             waiting.anywhere.append(self._turns.waits)
             waiting.by_thread[threading.get_ident()] = self._turns.waits
@@ -61,10 +63,28 @@ class _Worker:
                     ask = self._pipe.recv()
                 except (EOFError, OSError):
                     return
+                if ask.what == "fork":
+                    self._serve_in_a_child()
+                    continue
                 try:
                     self._pipe.send(self._answer(ask, shims))
                 except Exception as error:  # noqa: BLE001 - every error is reported to the other process
                     self._pipe.send(Wrong.of(error))
+                if one_session and ask.what == "close":
+                    return
+
+    def _serve_in_a_child(self) -> None:
+        """Let a child answer, and wait until it has ended; say so if it was killed."""
+        if (child := os.fork()) == 0:
+            self._pipe.send(os.getpid())
+            # What the parent has in force applies to itself only.
+            _Worker(self._target, self._pipe).serve(one_session=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            self._pipe.send(None)
+        elif status:
+            sys.exit(os.waitstatus_to_exitcode(status))
 
     def _answer(self, ask: Ask, shims: faults.Shims) -> Any:
         if ask.what == "open":

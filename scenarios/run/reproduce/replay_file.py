@@ -178,6 +178,8 @@ def _require_sound(path: Path, scenario: Scenario) -> None:
     for step in scenario.steps:
         if isinstance(step, Arm):
             _require_sound_plan(path, step.plan)
+        if isinstance(step, Interleave) and step.killed and not (step.back and step.callers == "processes"):
+            raise ReplayFileError(f"{path} kills a caller that has no process of its own, or at no switch point")
     _require_sound_kills(path, scenario)
 
 

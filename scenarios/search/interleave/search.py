@@ -2,9 +2,9 @@
 
 Method. The workload is played once; at each of its states two of its calls are made by two sessions on one directory:
 the first up to a switch point, the second to its end, then the rest of the first. Every switch point of the first is
-tried, which is every schedule with one preemption, and a seeded sample in which the second is stopped as well. Ordered
-pairs in which both calls change the same row come first, then those in which one changes something. The result has to
-be one of the serial results (`execution.interleave.serial`).
+tried, which is every schedule with one preemption, and a seeded sample in which the second is stopped as well, or its
+process is killed there. Ordered pairs in which both calls change the same row come first, then those in which one
+changes something. The result has to be one of the serial results (`execution.interleave.serial`).
 
 The target declares the kinds of callers, `callers`: "processes", "threads" (each with a store of its own) or "shared"
 (two threads on one store); () is a store for one caller, which is not tried. A target without a declaration is tried in
@@ -13,8 +13,8 @@ what the first has committed, or two calls of two sessions conflict one after th
 one of them leaves open). Such a store keeps its state, or a part of it, in memory, and is correct as long as it is the
 only writer of the file. The search reports this in a note, not as a finding.
 
-Not covered: opening and closing during a call, more than two callers, and faults in the schedule (fuzz has those before
-and after it).
+Not covered: opening and closing during a call, more than two callers, a kill in a call of many commits, and faults in
+the schedule (fuzz has those before and after it).
 """
 
 from collections import Counter
@@ -233,7 +233,7 @@ class Interleavings(Search):
             self._try(stage, serial, step)
             if budget is not None:
                 # The one return of a pair takes no other pair's place.
-                budget -= step.switch >= 0
+                budget -= step.switch >= 0 and not step.killed
         steps.points = self._points, self._returns
         steps.have_ended = budget is None or budget > 0
         return budget or 0
@@ -390,6 +390,10 @@ class Interleavings(Search):
             both = self._both.draw(first, second, (one, two), most)
         for at, back in both if self.preemptions > 1 else ():
             yield Interleave(first, second, at, back, callers)
+        if callers == "processes" and second.name not in self.target.many_commits:
+            # With a budget one, beyond it.
+            killed = self._both.draw(first, second, (one, two), two if self.most_schedules is None else 1)
+            yield from (Interleave(first, second, at, back, callers, killed=True) for at, back in killed)
 
     # -- one schedule --------------------------------------------------------------------------------------
 
@@ -421,7 +425,12 @@ class Interleavings(Search):
         counts["schedules"] += 1
         got_busy = played is not None and (played.outcome.first.busy or played.outcome.second.busy)
         counts["got_busy"] += got_busy
-        series = Series("switch", step.callers, "before", "twice" if step.back else "once" if step.switch else "never")
+        series = Series(
+            "switch",
+            step.callers,
+            "before",
+            step.how,
+        )
         where = Place(stage.configuration, serial.state.step, " and ".join(map(str, step.actions)), str(step))
         self.recorder.tell(PointTried(series, True, got_busy, where, is_finding))  # noqa: FBT003 - it is a record
 
