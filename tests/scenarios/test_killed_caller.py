@@ -3,7 +3,9 @@
 import contextlib
 import fcntl
 import os
+import select
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, faults
 from tornpage.faults.contention.schedule import alone
-from tornpage.faults.contention.turns import Ended, Paused
+from tornpage.faults.contention.turns import Ended, Paused, Waiting
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.interleave.schedule import Stage, hops_in_words
 from tornpage.scenarios.execution.interleave.serial import Serial, State
@@ -46,6 +48,11 @@ class Shelf:
     def put(self, name: str, n: int) -> None:
         with self.alone():
             self.db.execute("INSERT OR REPLACE INTO box VALUES (?, ?)", (name, n))
+
+    def wait(self) -> None:
+        lock = threading.Lock()
+        with lock, lock:
+            pass
 
     def names(self) -> list[str]:
         return sorted(name for (name,) in self.db.execute("SELECT name FROM box").fetchall())
@@ -179,6 +186,21 @@ def test_the_process_is_dead_and_the_next_one_lives(tmp_path: Path) -> None:
         assert alone(second).result.kind == "done"
         assert second.look() == {"a": 2}
         second.close()
+
+
+def test_a_process_that_waits_for_ever_does_not_outlive_the_search(tmp_path: Path) -> None:
+    tested = target(ShelfTarget)
+    with faults.install(), pair(tested, "processes", tmp_path / "home") as (_, second):
+        assert isinstance(second, InProcess)
+        tmp_path.joinpath("home").mkdir()
+        second.open_to_be_killed(Setting(tmp_path / "home", tested.configurations[0], 1))
+        second.start(Action("wait"), frozenset())
+        assert second.go() == Waiting("blocked", "in the other process")
+        assert second._child is not None
+        child = os.pidfd_open(second._child)
+    # It is readable once the process has ended.
+    assert select.select([child], [], [], 60)[0]
+    os.close(child)
 
 
 def test_a_schedule_says_who_is_killed_and_where(tmp_path: Path) -> None:

@@ -294,11 +294,18 @@ class InProcess:
         """End the process."""
         with contextlib.suppress(OSError):
             self._pipe.close()
+        if not self.fit:
+            self._kill_all()
         with self._process:
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._kill_all()
+
+    def _kill_all(self) -> None:
+        """Kill the process and its children: it has a process group of its own."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _do(self, ask: Ask) -> Any:
         self._pipe.send(ask)
@@ -307,7 +314,7 @@ class InProcess:
     def _hear(self, within_s: float) -> Any:
         if not self._is_heard(within_s):
             self.fit = False
-            self._process.kill()
+            self._kill_all()
             raise TargetError(f"{self._target_name} hangs in its own process: no answer in {within_s:.0f} s")
         return self._answer()
 
@@ -322,7 +329,7 @@ class InProcess:
             answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             self.fit = False
-            self._process.kill()
+            self._kill_all()
             said = self._process.stderr.read().decode(errors="replace").strip() if self._process.stderr else ""
             raise TargetError(f"the process of {self._target_name} ended: {said or 'it printed nothing'}") from error
         if isinstance(answer, Wrong):
