@@ -135,5 +135,5 @@ def test_a_store_whose_files_stay_open_ends_no_search(search: Search) -> None:
     with pytest.raises(TargetError, match="files are still open"):
         search(target, "sweep", points=4)
     recorder = search(target, "fuzz", scenarios=4, steps=6)
-    assert not faults.shim_for()._tapes
+    assert not faults.shims().is_recording
     assert {one.finding.code for one in recorder.observations} == {"still-usable-after-the-fault"}
