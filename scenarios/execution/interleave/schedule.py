@@ -231,7 +231,13 @@ class Stage:
         if reading.count(True) != 1 or step.killed:
             return None
         number = reading.index(True)
-        reader, action = self.sessions[number], (step.first, step.second)[number]
+        reader, action, wrote = (
+            self.sessions[number],
+            (step.first, step.second)[number],
+            (step.second, step.first)[number],
+        )
+        if not serial.only_reads_after(wrote, action):
+            return None
         one, other = (self._alone(reader, action) for _ in range(2))
         return one if is_alike(one.value, other.value) else None
 

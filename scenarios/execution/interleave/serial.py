@@ -119,6 +119,13 @@ class Serial:
         """Whether the call, made alone, leaves the same files as a session without any call."""
         return self.run(action).files == self._without_a_call()
 
+    def only_reads_after(self, other: Action, action: Action) -> bool:
+        """Whether the call, made after another one, leaves the same files as that one alone.
+
+        A call that is refused before the other one, such as the removal of what that makes, does not.
+        """
+        return self.run(other, action).files == self.run(other).files
+
     def plain_files_changed(self, action: Action) -> set[str]:
         """The names of the files, but for the database and its log, that the call, made alone, changes."""
         before, after = self._without_a_call(), self.run(action).files
