@@ -15,7 +15,8 @@ from tornpage.faults.contention.idle import LOOKS, POLL_S, is_reported, real_mon
 from tornpage.faults.vfs import waiting
 
 _PATIENCE_S: Final = 1.0
-# Sleeps that are not further apart belong to one wait.
+# A sleep of this length or less begins a wait, as SQLite's are at first; so does one that comes so long after the last.
+_FIRST_US: Final = 1_000
 _APART_S: Final = 0.5
 # The threads that ask here, and the state of the others when they were last found asleep.
 _asking: set[int] = set()
@@ -24,13 +25,16 @@ _asleep: dict[int, bytes] = {}
 _waits: dict[int, tuple[float, float]] = {}
 
 
-def may_give_up_the_lock() -> bool:
-    """Whether another thread works that is not waiting for a lock itself; False where callers take turns."""
+def may_give_up_the_lock(sleep_us: int) -> bool:
+    """Whether another thread works that is not waiting for a lock itself; False where callers take turns.
+
+    `sleep_us` is the length of the sleep that asks, in microseconds.
+    """
     if threading.active_count() == 1 or waiting.is_heard() or not is_reported():
         return False
     mine, now = threading.get_native_id(), real_monotonic()
     began, last = _waits.get(mine, (now, now))
-    began = now if now - last > _APART_S else began
+    began = now if sleep_us <= _FIRST_US or now - last > _APART_S else began
     _waits[mine] = began, now
     if now - began > _PATIENCE_S:
         return False

@@ -259,10 +259,10 @@ class Shim:
         """The virtual time that SQLite has slept in `virtual_sleep`, in microseconds."""
         return self._virtual.slept_us
 
-    def virtual_sleep(self, unless: Callable[[], bool] | None = None) -> contextlib.AbstractContextManager[None]:
+    def virtual_sleep(self, unless: Callable[[int], bool] | None = None) -> contextlib.AbstractContextManager[None]:
         """Let ``xSleep`` return at once inside this scope: a busy timeout costs no real time.
 
-        `unless` is called at each sleep; if it returns True, that sleep is real.
+        `unless` is called at each sleep with its microseconds; if it returns True, that sleep is real.
         """
         return self._virtual.sleep(unless)
 

@@ -217,7 +217,7 @@ class Shims:
         """As `Shim.signals_kept_out_of`."""
         return self._on_each(lambda shim: shim.signals_kept_out_of(*functions))
 
-    def virtual_sleep(self, unless: Callable[[], bool] | None = None) -> AbstractContextManager[None]:
+    def virtual_sleep(self, unless: Callable[[int], bool] | None = None) -> AbstractContextManager[None]:
         """As `Shim.virtual_sleep`."""
         return self._on_each(lambda shim: shim.virtual_sleep(unless))
 

@@ -30,7 +30,7 @@ class Virtual:
         self._library = library
         self._places = tuple(places)
         self._lock = lock
-        self._unless: list[Callable[[], bool]] = []
+        self._unless: list[Callable[[int], bool]] = []
         self._forks = 0
         # Of the scopes that are open, the newest last: on several threads they don't end in the order they began.
         self._generators: list[random.Random] = []
@@ -48,10 +48,10 @@ class Virtual:
         }
 
     @contextlib.contextmanager
-    def sleep(self, unless: Callable[[], bool] | None = None) -> Iterator[None]:
+    def sleep(self, unless: Callable[[int], bool] | None = None) -> Iterator[None]:
         """Let ``xSleep`` return at once and count in `slept_us`.
 
-        `unless` is called at each sleep; if it returns True, that sleep is real.
+        `unless` is called at each sleep with its microseconds; if it returns True, that sleep is real.
         """
         asked = [] if unless is None else [unless]
         self._unless += asked
@@ -116,7 +116,7 @@ class Virtual:
                         place.give_back(field)
 
     def _on_sleep(self, base: Callable[..., int], vfs: int, microseconds: int) -> int:
-        if self._forks != forks.depth() or (self._unless and self._unless[-1]()):
+        if self._forks != forks.depth() or (self._unless and self._unless[-1](microseconds)):
             return base(vfs, microseconds)
         self.slept_us += microseconds
         waiting.notify("lock")

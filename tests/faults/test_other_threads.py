@@ -85,3 +85,24 @@ def test_one_that_never_sleeps_is_waited_for_with_patience(path: Path, monkeypat
             connection.execute("INSERT INTO t VALUES (2)")
         may_end.set()
         spinner.join()
+
+
+def test_each_wait_has_patience_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end, now_s = threading.Event(), [100.0]
+    monkeypatch.setattr(other_threads, "real_monotonic", lambda: now_s[0])
+    monkeypatch.setattr(other_threads, "_others_sleep", lambda: False)
+    monkeypatch.setattr(other_threads, "_waits", {})
+    other = threading.Thread(target=may_end.wait)
+    other.start()
+    asked = []
+    # A store that is called all the time: SQLite's first sleeps of many waits, and one that goes on.
+    for sleep_us in (1_000, 2_000, 1_000, 1_000, 2_000, 5_000):
+        asked.append(other_threads.may_give_up_the_lock(sleep_us))
+        now_s[0] += 0.4
+    assert asked == [True] * 6
+    for sleep_us in (10_000, 15_000):
+        asked.append(other_threads.may_give_up_the_lock(sleep_us))
+        now_s[0] += 0.4
+    assert asked[6:] == [False, False]
+    may_end.set()
+    other.join()

@@ -61,7 +61,7 @@ def in_turns(shim: faults.Shims) -> Iterator[None]:
         _turns.pop()
 
 
-def _has_to_be_real() -> bool:
+def _has_to_be_real(_sleep_us: int) -> bool:
     return not (_turns or _is_injected() or is_alone(_known))
 
 

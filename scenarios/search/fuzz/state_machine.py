@@ -29,6 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hypothesis.strategies import SearchStrategy
 
 from tornpage import faults
+from tornpage.scenarios.execution.call_timeout import has_threads_of_the_store
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.model.judging.checks import Violation
@@ -207,6 +208,8 @@ class MachineRun:
         self.new_executor = new_executor
         self.before_step = before_step
         self.minor = minor
+        # Whether threads of the store were alive after a step.
+        self.has_threads = False
         self.plans = plans(configuration, target.depths, plain)
         self.reaches_files = "vfs" in target.depths
         self.has_locks = self.reaches_files and configuration.journal_mode != "file"
@@ -278,6 +281,7 @@ class StoreMachine(RuleBasedStateMachine):
                 machine_run.before_step()
                 executor.do(step)
                 machine_run.shapes.add(shape_of(executor.view))
+                machine_run.has_threads |= has_threads_of_the_store()
         except Violation as violation:
             self._fail(violation)
             raise _ScenarioEndedError from None
