@@ -4,6 +4,8 @@ Method. Findings are alike if the same check fails at the same line of the code 
 
 - where ROLLBACK had no memory, or memory ran out and a transaction is still open, the cause is that connection,
   whatever check and call have met it;
+- a transaction that a failed call has left open is met by many checks, at the lines of the calls that come next; a
+  cancelled call, which no ``except Exception`` handles, is another cause;
 - what a crash has taken of acknowledged changes is one cause, whichever calls made them, and whether they added or
   deleted: no error was raised, so the line says only which call it was.
 
@@ -38,6 +40,8 @@ def _cause_of(found: FoundRecord, number: int) -> tuple[str, ...]:
     is_of_memory = causes == ("limit",) and not is_cancelled(found.scenario)
     if CANNOT_ROLL_BACK in found.message or (is_of_memory and STILL_OPEN in found.message):
         return (CANNOT_ROLL_BACK,)
+    if STILL_OPEN in found.message:
+        return STILL_OPEN, "cancelled" if is_cancelled(found.scenario) else ""
     if found.check in _LOST and causes and _CRASHES.issuperset(causes):
         return ("lost", *causes)
     return found.check, found.where or str(number)

@@ -41,6 +41,19 @@ def test_one_connection_without_memory_is_one_cause_whatever_met_it() -> None:
     assert by_cause((*findings, cancelled)) == [[0, 1, 2], [3]]
 
 
+def test_one_transaction_left_open_is_one_cause_whatever_met_it() -> None:
+    left_open = (
+        made("still-usable-after-the-fault", "put", message=f"a; {STILL_OPEN}", where="store.py:1"),
+        made("acknowledged-is-durable", "move", message=f"b; {STILL_OPEN}", where="store.py:2"),
+    )
+    cancelled = (
+        made("still-usable-after-the-fault", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}"),
+        made("memory-equals-disk", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}", where="store.py:3"),
+    )
+    elsewhere = made("still-usable-after-the-fault", "put", message="closing fails", where="store.py:2")
+    assert by_cause((*left_open, *cancelled, elsewhere)) == [[0, 1], [2, 3], [4]]
+
+
 def test_what_a_power_cut_takes_of_several_calls_is_one_cause() -> None:
     cut = CrashAt(4)
     lost = made("acknowledged-is-durable", "put", cut, where="store.py:1")
