@@ -8,7 +8,7 @@ import linecache
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, NamedTuple
 
 _OURS: Final = frozenset({"tornpage", "threading", "queue", "asyncio", "contextlib", "concurrent"})
 # Packages that do something for their caller, whose line says more.
@@ -17,25 +17,36 @@ _DRIVERS: Final = sys.stdlib_module_names | {
 }  # fmt: skip
 
 
-def line_of(frame: FrameType | None) -> str:
-    """The innermost line of code that is neither the harness's nor a library of locks: ``file:line: source``."""
-    return next(iter(_lines(frame)), "")
+class Line(NamedTuple):
+    """A line of code: the path of its file, its number, and its text."""
+
+    file: str
+    number: int
+    source: str
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name}:{self.number}: {self.source}"
+
+
+def line_of(frame: FrameType | None) -> Line | None:
+    """The innermost line of code that is neither the harness's nor a library of locks."""
+    return next(iter(_lines(frame)), None)
 
 
 def stack_of(frame: FrameType | None) -> str:
-    """The innermost four such lines, innermost first."""
-    return " < ".join(_lines(frame)[:4])
+    """The innermost four such lines, innermost first: ``file:line: source``."""
+    return " < ".join(map(str, _lines(frame)[:4]))
 
 
-def _lines(frame: FrameType | None) -> list[str]:
-    found: list[str] = []
-    of_drivers: list[str] = []
+def _lines(frame: FrameType | None) -> list[Line]:
+    found: list[Line] = []
+    of_drivers: list[Line] = []
     while frame is not None:
         code, name = frame.f_code, str(frame.f_globals.get("__name__", ""))
         is_ours = name.partition(".")[0] in _OURS and ".known_bugs" not in name and ".libraries" not in name
         if not is_ours and "importlib" not in name:
             source = linecache.getline(code.co_filename, frame.f_lineno).strip()
             lines = of_drivers if name.partition(".")[0] in _DRIVERS else found
-            lines.append(f"{Path(code.co_filename).name}:{frame.f_lineno}: {source}")
+            lines.append(Line(code.co_filename, frame.f_lineno, source))
         frame = frame.f_back
     return found or of_drivers

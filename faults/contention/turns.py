@@ -19,7 +19,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
-from tornpage.faults.contention.lines import line_of, stack_of
+from tornpage.faults.contention.lines import Line, line_of, stack_of
 
 # It is stuck if it is blocked this many times in a row (a few seconds in all).
 _STUCK: Final = 150
@@ -37,7 +37,7 @@ class Point(NamedTuple):
 
     number: int
     operation: str
-    where: str = ""
+    where: Line | None = None
 
 
 class Paused(NamedTuple):

@@ -60,7 +60,7 @@ def test_a_caller_stops_before_the_lock_that_it_was_told(two: Two, tmp_path: Pat
     assert [hop.caller for hop in hops] == ["A", "B", "A"]
     assert isinstance(hops[0].event, Paused)
     assert hops[0].event.point.operation == "lock"
-    assert "test_turns.py" in hops[0].event.point.where
+    assert "test_turns.py" in str(hops[0].event.point.where)
     assert hops[1].event.result == [(0,)]  # type: ignore[union-attr] # it has ended
     one.do(first.close)
     other.do(second.close)
@@ -194,7 +194,7 @@ def test_the_line_is_that_of_the_caller_of_a_driver() -> None:
     as_a_driver = (lambda ask: ask()).__code__
     execute = FunctionType(as_a_driver, {"__name__": "sqlalchemy.engine.default"})
     where = execute(lambda: line_of(sys._getframe(1)))
-    assert where.endswith("where = execute(lambda: line_of(sys._getframe(1)))")
+    assert str(where).endswith("where = execute(lambda: line_of(sys._getframe(1)))")
 
 
 def test_a_caller_that_spins_lets_the_other_one_go_on(two: Two, tmp_path: Path) -> None:

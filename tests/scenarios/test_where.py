@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import meeting_stores
 import pytest
 import tiny_stores
 
 from tornpage import faults
 from tornpage.scenarios.execution.finding.trace import trace_of
-from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Restart, Scenario, Step
+from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Interleave, Limit, Restart, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Environment, Session, Target
 from tornpage.scenarios.targets.known_bugs import find_bug, update_memory_first
 from tornpage.scenarios.targets.known_bugs.build import MemoryFirst
@@ -166,3 +167,10 @@ def test_a_program_of_its_own_has_no_line_and_costs_nothing(home: Path) -> None:
 
 def test_a_scenario_that_can_not_be_played_again_has_no_place_and_raises_nothing(shim: faults.Shim, home: Path) -> None:
     assert located(Scenario("it", Configuration(), (PUT,)), tiny_stores.NeverOpens(), home / "where") == ""
+
+
+def test_of_two_callers_it_is_the_line_at_which_the_first_one_stood(shim: faults.Shim, home: Path) -> None:
+    target = meeting_stores.JobsTarget(meeting_stores.Takes, ("threads",))
+    add, claim = (Call(Action("add", {"name": "a"})), Action("claim", {"worker": "one"}))
+    found = place(target, home, add, Interleave(claim, claim, 2, callers="threads"))
+    assert found == ("meeting_stores.py", line_in(meeting_stores.Takes.claim, "UPDATE job SET owner"))

@@ -8,6 +8,8 @@ Method. While the scenario is replayed (`finding.trace`), the failing call is tr
 - if no error was seen, because the fault was absorbed, no fault was armed, or the process died: the first function of
   the code under test that the call enters.
 
+Of two callers it is the line at which the first one stood while the other made its call.
+
 Code under test is what is neither the harness nor Python's own library. The project's own files take precedence, the
 target's adapter comes last; an installed file is also looked for in the project (``src`` or the root). A target may
 name its packages in `packages`. For a known bug it is the build that reintroduces the defect; the place is then the
@@ -20,7 +22,7 @@ import contextlib
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -28,6 +30,9 @@ from typing import Any, Final
 import msgspec
 
 from tornpage import faults
+from tornpage.faults.contention.lines import Line
+from tornpage.faults.contention.schedule import Hop
+from tornpage.faults.contention.turns import Paused
 from tornpage.scenarios.execution.frames import lines_of
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.hidden_errors import CODE as HIDDEN
@@ -66,6 +71,8 @@ class Watch:
         self.hidden_at: list[_Line] = []
         self._hides = 0
         self.entered: list[_Line] = []
+        # The turns of two callers, if the decisive call is theirs.
+        self.hops: Sequence[Hop] = ()
         self._outside: FrameType | None = None
         self._is_everyday = False
 
@@ -80,6 +87,8 @@ class Watch:
         if "syscall" in self._target.depths:
             return ""
         code = self._code
+        if (stood := _stood_at(self.hops)) is not None and not code.is_bug:
+            return f"{_shown(stood.file)}:{stood.number}"
         hidden_at = self.hidden_at if check == HIDDEN else []
         found = code.best(hidden_at) or code.best(self.raised_at) or code.best(self.entered) or code.overridden()
         return f"{_shown(found.file)}:{found.line}" if found else ""
@@ -147,6 +156,11 @@ class Watch:
             return False
         self._is_everyday = is_everyday
         return True
+
+
+def _stood_at(hops: Sequence[Hop]) -> Line | None:
+    """The line at which the first of two callers stood while the other one made its call."""
+    return next((hop.event.point.where for hop in hops if isinstance(hop.event, Paused)), None)
 
 
 def _is_of_the_world(error: object) -> bool:

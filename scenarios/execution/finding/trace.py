@@ -151,7 +151,11 @@ class _Played:
             return
         # Only the session under fault is traced, not its shadow.
         with self._watch.calls_of(executor.real, step) if is_decisive else contextlib.nullcontext():
-            executor.do(step)
+            try:
+                executor.do(step)
+            finally:
+                if is_decisive and isinstance(step, Interleave):
+                    self._watch.hops = executor.hops
 
     def _take(self, step: Step | None) -> None:
         executor, violation = self._executor, self._violation

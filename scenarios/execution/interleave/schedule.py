@@ -328,7 +328,7 @@ def hops_in_words(hops: Sequence[Hop], step: Interleave) -> list[tuple[str, str,
 def _how_far(hop: Hop) -> str:
     event = hop.event
     if isinstance(event, Paused):
-        where = f", at {event.point.where[:_MOST_CHARACTERS]}" if event.point.where else ""
+        where = f", at {str(event.point.where)[:_MOST_CHARACTERS]}" if event.point.where else ""
         side = "before switch point" if event.point.number > 0 else "after the return of switch point"
         return f"stopped {side} {abs(event.point.number)} ({event.point.operation}){where}"
     if isinstance(event, Waiting):

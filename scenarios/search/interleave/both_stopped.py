@@ -29,7 +29,7 @@ class BothStopped:
         for hop in hops:
             if isinstance(hop.event, Paused) and hop.event.point.where:
                 action = step.first if hop.caller == "A" else step.second
-                self._lines[str(action)][hop.event.point.number] = hop.event.point.where
+                self._lines[str(action)][hop.event.point.number] = str(hop.event.point.where)
 
     def draw(self, first: Action, second: Action, points: tuple[int, int], most: int) -> list[tuple[int, int]]:
         """The points at which the first and the second caller stop, of calls with so many points."""
