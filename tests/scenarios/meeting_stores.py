@@ -322,6 +322,11 @@ class TakesTarget(JobsTarget):
     kind = Takes
 
 
+class ReturnsStatusTarget(JobsTarget):
+    kind = ReturnsStatus
+    calls = JobsTarget.calls[1:]
+
+
 class ForgetsTarget(JobsTarget):
     kind = Forgets
     calls = (

@@ -14,6 +14,7 @@ import tiny_stores
 from tornpage import faults
 from tornpage.faults.contention.idle import real_monotonic
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.simple_target import SimpleTarget
 from tornpage.scenarios.model.target import Action, Configuration, Environment, View
 from tornpage.scenarios.run import campaign
@@ -49,12 +50,13 @@ def test_of_what_nobody_has_counted_no_number_and_no_time_is_told() -> None:
     assert told == "exhaustive: the number of points of kill is not known in advance"
 
 
-@pytest.mark.parametrize("preemptions", [1, 2])
-def test_the_number_of_schedules_of_two_callers_is_told_before_they_are_played(preemptions: int) -> None:
-    target = meeting_stores.JobsTarget(meeting_stores.ReturnsStatus, ("threads",))
-    target.calls = target.calls[1:]
+@pytest.mark.parametrize(("callers", "preemptions"), [("threads", 1), ("threads", 2), ("processes", 2)])
+def test_the_number_of_schedules_of_two_callers_is_told_before_they_are_played(
+    callers: Callers, preemptions: int
+) -> None:
+    target = meeting_stores.ReturnsStatusTarget(callers=(callers,))
     profile = Profile("small", 1, None, 0, 0)
-    plan = Plan(("interleave",), profile, report=None, callers=("threads",), preemptions=preemptions)
+    plan = Plan(("interleave",), profile, report=None, callers=(callers,), preemptions=preemptions)
     (number,) = re.findall(r"^exhaustive: about (\d+) schedules of two callers; ", estimated(target, plan))
     assert int(number) == campaign.run(target, plan).count("schedules") > 20
 

@@ -129,14 +129,30 @@ def target(kind: type[ShelfTarget]) -> Target:
     return find_or_import(f"{__name__}:{kind.__name__}")
 
 
-def interleave(target: Target) -> Recorder:
-    return campaign.run(target, Plan(("interleave",), Profile("test", 1, None, 0, 0, schedules=24), report=None))
+class CommitsOftenTarget(ShelfTarget):
+    many_commits = ("put",)
+
+
+def interleave(target: Target, preemptions: int = 2) -> Recorder:
+    profile = Profile("test", 1, None, 0, 0, schedules=24)
+    return campaign.run(target, Plan(("interleave",), profile, report=None, preemptions=preemptions))
+
+
+def killed(recorder: Recorder) -> int:
+    return sum(tally.fired for series, tally in recorder.tallies.items() if series.effect == "killed")
 
 
 def test_a_store_whose_locks_end_with_the_process_is_sound() -> None:
     recorder = interleave(target(ShelfTarget))
     assert recorder.findings == []
-    assert [series.effect for series in recorder.tallies if series.kind == "switch"].count("killed") == 1
+    assert killed(recorder)
+
+
+@pytest.mark.parametrize(("kind", "preemptions"), [(ShelfTarget, 1), (CommitsOftenTarget, 2)])
+def test_none_is_killed_with_one_preemption_or_between_two_commits(kind: type[ShelfTarget], preemptions: int) -> None:
+    recorder = interleave(target(kind), preemptions)
+    assert recorder.count("schedules")
+    assert not killed(recorder)
 
 
 def test_no_room_for_the_heartbeat_after_both_calls_is_no_finding(tmp_path: Path) -> None:

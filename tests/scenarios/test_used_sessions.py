@@ -75,7 +75,7 @@ class Remembers(Log):
 
 
 class InBlocks(Log):
-    """Sound: each session takes ten positions at a time, which no other one gets, and tells nobody of them."""
+    """Sound: each session takes ten positions at a time, which no other one gets, and returns none of them."""
 
     free: list[int]
 

@@ -4,7 +4,7 @@ Method. A crash does harm where an order matters: around an acknowledgement, a s
 each write of a checkpoint. So the sample is not uniform:
 
 1. at every position the process dies, and the power fails with everything kept, everything lost, and only names, data
-   or sizes kept; where a caller is told of a change, or of a failure, also with the call's changes kept up to each one;
+   or sizes kept; where a call that changed something, or failed, returns, also with its changes kept up to each one;
 2. at those positions single losses, tears and holes of the newest changes there;
 3. the same of all other changes, and subsets, at random positions.
 
@@ -60,10 +60,10 @@ class Sample:
             yield self._states.process(position)
             yield from map(self._states.at, self._states.crashes(position))
 
-    def some(self, positions: Sequence[int], most: int, *, whole: bool, told: bool) -> Iterator[faults.State]:
+    def some(self, positions: Sequence[int], most: int, *, whole: bool, answered: bool) -> Iterator[faults.State]:
         """Everything of the first kind, and so many disks of the others; without `whole` few of the first, too.
 
-        `told`: at the last position a caller has been told of a change, or of a failure.
+        `answered`: at the last position a call that changed something, or failed, has returned.
         """
         decisive = [position for position in positions if position in self._decisive]
         ends = frozenset(positions)
@@ -76,7 +76,7 @@ class Sample:
             if position in ends:
                 yield self._states.process(position)
                 yield from map(self._states.at, self._states.whole(position))
-            if told and position == positions[-1]:
+            if answered and position == positions[-1]:
                 first = positions[0] - 1
                 in_order = dict.fromkeys(self._states.prefixes(position, first, None if whole else _NEAR))
                 yield from map(self._states.at, in_order)

@@ -166,25 +166,26 @@ class TapeSearch(Search):
         for span in spans:
             positions = range(first, span.end + 1)
             first = max(first, span.end + 1)
-            told, settled = span.answer.kind != "done" or span.settled != settled, span.settled
+            answered, settled = span.answer.kind != "done" or span.settled != settled, span.settled
             if tape.part is not None and span.step not in tape.part:
                 continue
             many = sum(states.how_many(position) + 1 for position in positions)
             tally.enumerable += many
             if self.is_forecast:
                 self.foretold += tape.stands_for * _wanted_of(states, positions, tape.share, many)
-            yield from self._some(sample, positions, tape.share, many, told=told)
+            yield from self._some(sample, positions, tape.share, many, answered=answered)
         _leave_out(tally, states.left_out())
 
     def _some(
-        self, sample: Sample, positions: Sequence[int], share: int, many: int, *, told: bool
+        self, sample: Sample, positions: Sequence[int], share: int, many: int, *, answered: bool
     ) -> Iterator[faults.State]:
         if self.most_states_per_call is not None:
-            yield from sample.some(positions, max(self.most_states_per_call // share, 1), whole=share == 1, told=told)
+            most = max(self.most_states_per_call // share, 1)
+            yield from sample.some(positions, most, whole=share == 1, answered=answered)
         elif share == 1 or many <= _FEW_OF_A_SHARE:
             yield from sample.every(positions)
         else:
-            yield from sample.some(positions, _MOST_OF_A_SHARE, whole=True, told=told)
+            yield from sample.some(positions, _MOST_OF_A_SHARE, whole=True, answered=answered)
 
     def _try_state(
         self, recording: Recording, state: faults.State, reader: CrashReader, tally: CrashesTried, tape: Tape

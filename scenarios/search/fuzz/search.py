@@ -79,6 +79,11 @@ _MORE_BATCHES: Final = 10
 _THE_ONE: Final = "all"
 # So many actions of a machine have their turn in a batch.
 _FOCUSED: Final = 4
+# Why a scenario may go another way when it is played again.
+_THREADS: Final = (
+    "its threads work at the same time, so the system decides which of their operations a fault meets; let the target "
+    "open the store with one thread"
+)
 _OUTCOMES: Final = {"done": "acknowledged", "refused": "refused", "raised": "failed"}
 
 
@@ -125,13 +130,6 @@ def _from_the_seed_alone() -> Iterator[None]:
             yield
         finally:
             providers.CONSTANTS_CACHE.cache.clear()
-
-
-# Why a scenario may go another way when it is played again.
-_THREADS: Final = (
-    "its threads work at the same time, so the system decides which of their operations a fault meets; let the target "
-    "open the store with one thread"
-)
 
 
 class Fuzz(Search):
@@ -412,7 +410,7 @@ class Fuzz(Search):
             )
             if again is None:
                 why = _THREADS if machine_run.has_threads else str(error).partition("\n")[0]
-                self.vacuous(f"a scenario of {self.target.name} did not go twice alike: {why}")
+                self.vacuous(f"a scenario of {self.target.name} went another way when it was played again: {why}")
             return again
         return None
 

@@ -1,7 +1,7 @@
 """Whether a store that declares no callers is for one caller by its nature.
 
-Method. Such a store answers from its own memory, or keeps a part of its state there, which is right as long as nobody
-else writes the file. So it is for one caller if an open session does not see what another one has committed, or if
+Method. Such a store answers from its own memory, or keeps a part of its state there, which is right as long as no
+other one writes the file. So it is for one caller if an open session does not see what another one has committed, or if
 calls of two sessions conflict one after the other, too. The first is asked at each state; the second where a schedule
 violates a check: of its own calls, then of those at each state of the workload, since a store may read each row before
 it writes it, and yet answer from an index in memory.

@@ -17,6 +17,7 @@ Not covered: opening and closing during a call, more than two callers, a kill in
 the schedule (fuzz has those before and after it).
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
@@ -268,7 +269,8 @@ class Interleavings(Search):
                     itself = points.get((str(first), str(second)))
                     at, _, returns = itself or points[str(first), str(first)]
                     back = max((itself or points[str(second), str(second)])[1] - 1, 0)
-                    number += 1 + at + returns + (at * back if self.preemptions > 1 else 0)
+                    stops = (self.preemptions > 1) + self._may_be_killed(second, callers)
+                    number += 1 + at + returns + at * back * stops
         return Forecast(number, seconds / max(self.counts["tried"] - before, 1))
 
     @property
@@ -295,12 +297,11 @@ class Interleavings(Search):
         self.left_out(len(others))
         yield from states.before(chosen, part)
         # The draw may have met only states in which no call changes anything.
-        more = states.before(others, part)
-        while (
-            others and any(one in part for one in chosen) and not self.counts["pairs"] and (state := next(more, None))
-        ):
-            yield state
-        more.close()
+        if not others or not any(one in part for one in chosen):
+            return
+        with contextlib.closing(states.before(others, part)) as more:
+            while not self.counts["pairs"] and (state := next(more, None)):
+                yield state
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
         """Calls that the store accepts here: the next ones of the workload first, and those that change something."""
@@ -384,16 +385,21 @@ class Interleavings(Search):
         yield from (Interleave(first, second, at, callers=callers) for at in range(1, one + 1))
         yield from (Interleave(first, second, -at, callers=callers) for at in returns)
         both = list(product(range(1, one + 1), range(2, two + 1)))
+        killed = both if self._may_be_killed(second, callers) else []
         if self.most_schedules is not None:
             most = 0 if self.preemptions < 2 else _BOTH_STOPPED
             self.left_out(max(len(both) - most, 0))
             both = self._both.draw(first, second, (one, two), most)
+            # One, beyond the budget.
+            self.left_out(max(len(killed) - 1, 0))
+            killed = self._both.draw(first, second, (one, two), 1) if killed else []
         for at, back in both if self.preemptions > 1 else ():
             yield Interleave(first, second, at, back, callers)
-        if callers == "processes" and second.name not in self.target.many_commits:
-            # With a budget one, beyond it.
-            killed = self._both.draw(first, second, (one, two), two if self.most_schedules is None else 1)
-            yield from (Interleave(first, second, at, back, callers, killed=True) for at, back in killed)
+        yield from (Interleave(first, second, at, back, callers, killed=True) for at, back in killed)
+
+    def _may_be_killed(self, second: Action, callers: Callers) -> bool:
+        """Whether schedules kill the second caller: it has a process of its own, and its call commits once."""
+        return callers == "processes" and self.preemptions > 1 and second.name not in self.target.many_commits
 
     # -- one schedule --------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a caller was told, and a disk that has kept the call's changes in order, up to one of them."""
+"""Where a call has returned: the disks that have kept its changes in order, up to each one of them."""
 
 import random
 from pathlib import Path
@@ -19,17 +19,17 @@ from tornpage.scenarios.targets.reference.target import Reference
 WRITES = [Operation("write", "log", at, b"x") for at in range(6)]
 
 
-def tried(first: int, *, told: bool, whole: bool = True) -> set[Crash]:
+def tried(first: int, *, answered: bool, whole: bool = True) -> set[Crash]:
     """The crashes that are tried of a call whose operations begin with `first`, if no disk of it is new."""
     generator = random.Random(1)  # noqa: S311 - reproducible is the point
     sample = Sample(CrashStates({"log": b""}, WRITES), frozenset({6}), generator, lambda _: True)
-    states = list(sample.some(range(first + 1, 7), 0, whole=whole, told=told))
+    states = list(sample.some(range(first + 1, 7), 0, whole=whole, answered=answered))
     return {state.crash for state in states if state.crash.power and state.crash.position == 6}
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_where_a_caller_is_told_something_the_calls_changes_are_kept_up_to_each(whole: bool) -> None:
-    more = tried(2, told=True, whole=whole) - tried(2, told=False, whole=whole)
+def test_where_a_call_returns_its_changes_are_kept_up_to_each(whole: bool) -> None:
+    more = tried(2, answered=True, whole=whole) - tried(2, answered=False, whole=whole)
     assert more == {Crash(6, tuple(range(lost, 6))) for lost in range(2, 6)}
 
 
