@@ -28,6 +28,7 @@ from tornpage.faults.errors import FaultError, NotInstalledError
 from tornpage.faults.injector import OnPath
 from tornpage.faults.locks import new_reentrant_lock
 from tornpage.faults.plan import Fault
+from tornpage.faults.reach.bindings import result_code
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import causes, connect_beside
 from tornpage.faults.vfs.shims import shims
@@ -211,8 +212,8 @@ class Rival:
 
 def is_busy(error: BaseException) -> bool:
     """Whether SQLite reports a lock that another connection holds: BUSY, LOCKED or PROTOCOL."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(code, int) and code & 0xFF in _REFUSALS
+    code = result_code(error)
+    return code is not None and code & 0xFF in _REFUSALS
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import traceback
 from typing import Final, NamedTuple
 
 from tornpage import faults
+from tornpage.scenarios.model.judging.with_statements import remember_a_with
 
 _FORGOTTEN: Final = "_tornpage_forgotten"
 
@@ -25,6 +26,7 @@ def forget_frames(error: BaseException) -> None:
     for cause in faults.causes(error):
         if cause.__traceback__ is not None:
             setattr(cause, _FORGOTTEN, lines_of(cause))
+            remember_a_with(cause)
             cause.__traceback__ = None
 
 

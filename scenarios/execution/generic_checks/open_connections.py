@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tornpage import faults
 from tornpage.faults.garbage import living
-from tornpage.faults.reach.bindings import code_of, connection_classes, imported, sqlite_errors
+from tornpage.faults.reach.bindings import code_of, connection_classes, imported, result_code, sqlite_errors
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
@@ -141,7 +141,7 @@ def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOMEM
+    return isinstance(error, MemoryError) or result_code(error) == sqlite3.SQLITE_NOMEM
 
 
 def _answers(connection: Any, pragma: str, *, column: int) -> list[Any]:

@@ -7,6 +7,8 @@ database decides:
 - an error of SQLite, of the operating system or of memory that is not itself a *consequence* names the fault;
 - a consequence (a ROLLBACK, COMMIT or BEGIN that came too late, a closed connection) raised in its place hides it, even
   with the fault as its context: a handler would look at the transaction although the disk was full;
+- but one that a library's own ``with connection`` raises while it is left (apsw rolls back what SQLite has rolled back
+  already) is none of the store's: the fault, its context, decides;
 - a store's own exception names the fault by its cause, by SQLite's words in its message, by the error that its message
   quotes ("OperationalError: …", as an ORM writes), or by a word for that kind of error in its name (`StoreBusy`,
   `DiskFull`); otherwise it hides the fault.
@@ -26,6 +28,7 @@ from typing import Any, Final
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.judging.with_statements import is_of_a_with
 from tornpage.scenarios.model.target import Action
 
 CODE: Final = "error-is-not-hidden"
@@ -93,6 +96,8 @@ def names_a_fault(error: BaseException) -> bool:
     """Whether an exception, or one of its visible causes, is or names an error of the database or the system."""
     for one in _shown(error):
         said = _is_fault(one)
+        if said is False and is_of_a_with(one):
+            continue
         if said is not None:
             return said
         if _names_it(_own_text(one)) or speaks_of_trouble(type(one).__name__):
