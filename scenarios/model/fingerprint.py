@@ -60,14 +60,15 @@ def call_of(scenario: Scenario) -> str:
         return step.action.name
     if isinstance(step, Interleave):
         return step.names
-    return "restart" if isinstance(step, Restart) else "heartbeat"
+    return "restart" if isinstance(step, Restart | CrashAt) else "heartbeat"
 
 
 def decisive_step(scenario: Scenario) -> int | None:
     """The index of the step that fails: the first call after the last fault or condition.
 
     Without one it is the last call; in a scenario that ends in a crash, the last call before the crash, since a crash
-    undoes earlier calls; one that a condition follows is not the end. None where there is neither a call nor a restart.
+    undoes earlier calls; one that a condition follows is not the end. Where only the opening after that crash can meet
+    the last condition, it is the crash. None where there is neither a call nor a restart.
     """
     steps = scenario.steps
     conditions = [index for index, step in enumerate(steps) if isinstance(step, Conditional | ClockJump)]
@@ -78,10 +79,24 @@ def decisive_step(scenario: Scenario) -> int | None:
     ]
     last = crashes[-1] if crashes else len(steps)
     first = conditions[-1] + 1 if conditions and not crashes else last
-    following = [index for index in range(first, last) if isinstance(steps[index], Call | Restart | Interleave)]
+    if crashes and conditions and _is_met_after(steps, conditions[-1], last):
+        return last
+    following = _start_or_call(steps, range(first, last))
     calls = [index for index in range(last) if isinstance(steps[index], Call | Interleave)]
     restarts = [index for index in range(last) if isinstance(steps[index], Restart)]
     return next(iter((*following, *reversed(calls), *reversed(restarts))), None)
+
+
+def _is_met_after(steps: tuple[Step, ...], condition: int, crash: int) -> bool:
+    """Whether only the opening after a crash can meet a condition."""
+    if not isinstance(steps[condition], Conditional) or not isinstance(steps[crash], CrashAt):
+        return False
+    ends = getattr(steps[crash], "ends", None) is True
+    return not _start_or_call(steps, range(condition, crash if ends else len(steps)))
+
+
+def _start_or_call(steps: tuple[Step, ...], among: range) -> list[int]:
+    return [index for index in among if isinstance(steps[index], Call | Restart | Interleave)]
 
 
 def causes_of(scenario: Scenario) -> tuple[str, ...]:

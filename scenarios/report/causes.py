@@ -3,25 +3,44 @@
 Method. Findings are alike if the same check fails at the same line of the code under test. Beyond that:
 
 - where ROLLBACK had no memory, or memory ran out and a transaction is still open, the cause is that connection,
-  whatever check and call have met it;
+  whatever check and call have met it; but if ROLLBACK is not known to have failed, and a finding without lack of memory
+  has the same line, it is that one's cause;
 - a transaction that a failed call has left open is met by many checks, at the lines of the calls that come next; a
-  cancelled call, which no ``except Exception`` handles, is another cause;
+  cancelled call, which no ``except Exception`` handles, is another cause, and so is a call that leaves one open without
+  any fault;
+- a store that can't be used any more, because of what a fault or a crash has left, raises one error, wherever the fault
+  or the crash was; plain files that can't be read are one cause, whatever error their reader raises;
+- what a crash has left, and the next call meets, is one cause, whichever kind of crash it was;
 - what a crash has taken of acknowledged changes is one cause, whichever calls made them, and whether they added or
   deleted: no error was raised, so the line says only which call it was.
 
 Not covered: two defects at one line, which are shown together; so the wording is "maybe".
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
 from tornpage.scenarios.model.events import NOT_SHOWN
 from tornpage.scenarios.model.fingerprint import causes_of, is_cancelled
+from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
 from tornpage.scenarios.run.record import FoundRecord
 
+_Cause = tuple[str, ...]
+
+_OF_MEMORY: Final[_Cause] = (CANNOT_ROLL_BACK,)
 _LOST: Final = frozenset(("acknowledged-is-durable", "no-resurrection"))
 _CRASHES: Final = frozenset(("crash", "kill", "power cut"))
+_MET_BY_THE_NEXT: Final = frozenset(("integrity", "still-usable-after-the-fault"))
+# What the checks say of files that can't be read, and of a store that can't be used on them.
+_UNREADABLE: Final = re.compile(r"(opening\b[^:]*|reader of the files|plain reader|live view) fails")
+_ERROR: Final = re.compile(
+    r"(?:fails(?: with|:)|is refused:|failed with|failed \() ?(\w+)(?:: |\((?:\d+, )?['\"])(.*)", re.DOTALL
+)
+# Many defects end in these, and a transaction that is left open has a rule of its own.
+_COMMON: Final = ("database is locked", "database table is locked")
+_NEXT_CALL: Final = "the next call was acknowledged, but changed"
 
 
 def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
@@ -29,19 +48,46 @@ def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
 
     What a replay does not show comes last, within a cause and among the causes.
     """
-    found: dict[tuple[str, ...], list[int]] = {}
+    at_lines = {
+        one.where: _cause_of(one, 0)
+        for one in reversed(findings)
+        if one.where and not _is_of_memory(one) and not is_cancelled(one.scenario)
+    }
+    found: dict[_Cause, list[int]] = {}
     for number in sorted(range(len(findings)), key=lambda number: NOT_SHOWN in findings[number].message):
-        found.setdefault(_cause_of(findings[number], number), []).append(number)
+        one = findings[number]
+        cause = _cause_of(one, number)
+        if cause == _OF_MEMORY and NO_MEMORY_EITHER not in one.message:
+            cause = at_lines.get(one.where, cause)
+        found.setdefault(cause, []).append(number)
     return list(found.values())
 
 
-def _cause_of(found: FoundRecord, number: int) -> tuple[str, ...]:
+def _cause_of(found: FoundRecord, number: int) -> _Cause:
     causes = causes_of(found.scenario)
-    is_of_memory = causes == ("limit",) and not is_cancelled(found.scenario)
-    if CANNOT_ROLL_BACK in found.message or (is_of_memory and STILL_OPEN in found.message):
-        return (CANNOT_ROLL_BACK,)
+    if _is_of_memory(found):
+        return _OF_MEMORY
     if STILL_OPEN in found.message:
-        return STILL_OPEN, "cancelled" if is_cancelled(found.scenario) else ""
+        return STILL_OPEN, "cancelled" if is_cancelled(found.scenario) else "failed" if causes else "no fault"
+    if found.check in _MET_BY_THE_NEXT and (error := _error_of(found)):
+        return "error", error
     if found.check in _LOST and causes and _CRASHES.issuperset(causes):
-        return ("lost", *causes)
+        return ("next call",) if _NEXT_CALL in found.message else ("lost", *causes)
     return found.check, found.where or str(number)
+
+
+def _error_of(found: FoundRecord) -> str:
+    """The error that whoever comes next meets, as text; "" for none that says what the cause is."""
+    if found.scenario.configuration.journal_mode == "file" and _UNREADABLE.search(found.message):
+        return "unreadable"
+    error = _ERROR.search(found.message)
+    if error is None or any(text in error[2] for text in _COMMON):
+        return ""
+    text = error[2].partition("; ")[0].rstrip(")").rstrip("'\"")
+    return f"{error[1]}: {text}"
+
+
+def _is_of_memory(found: FoundRecord) -> bool:
+    """Whether memory ran out, and a transaction is still open."""
+    is_of_memory = causes_of(found.scenario) == ("limit",) and not is_cancelled(found.scenario)
+    return CANNOT_ROLL_BACK in found.message or (is_of_memory and STILL_OPEN in found.message)

@@ -6,7 +6,8 @@ from run_records import found, record, scenario
 
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
 from tornpage.scenarios.model.events import NOT_SHOWN
-from tornpage.scenarios.model.scenario import Call, CrashAt, Limit, Scenario
+from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
+from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.report.causes import by_cause
 from tornpage.scenarios.report.words import headline
@@ -34,17 +35,67 @@ def test_one_connection_without_memory_is_one_cause_whatever_met_it() -> None:
     )
     assert by_cause(findings) == [[0, 1, 2]]
     # A transaction that an ordinary fault has left open is a defect of its own.
-    left_open = found("still-usable-after-the-fault", message=f"c; {STILL_OPEN}", where="store.py:3")
+    left_open = found("still-usable-after-the-fault", message=f"c; {STILL_OPEN}", where="store.py:9")
     assert by_cause((*findings, left_open)) == [[0, 1, 2], [3]]
     # So is one that a cancelled call has left open.
     cancelled = made("still-usable-after-the-fault", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}")
     assert by_cause((*findings, cancelled)) == [[0, 1, 2], [3]]
 
 
+def test_a_commit_that_is_never_rolled_back_is_one_cause_with_and_without_memory() -> None:
+    left_open = made("memory-equals-disk", "put", Arm("lock:db@3..=BUSY"), message=f"a; {STILL_OPEN}")
+    no_memory = made("memory-equals-disk", "move", Limit("heap", 0), message=f"b; {CANNOT_ROLL_BACK}")
+    assert by_cause((left_open, no_memory)) == [[0, 1]]
+    # Where it did try to roll back, the line's other finding is of another kind.
+    tried = made("memory-equals-disk", "move", Limit("heap", 0), message=f"{NO_MEMORY_EITHER}: b; {CANNOT_ROLL_BACK}")
+    assert by_cause((left_open, tried)) == [[0], [1]]
+
+
+def test_a_transaction_left_open_without_any_fault_is_a_cause_of_its_own() -> None:
+    under_fault = made("still-usable-after-the-fault", "put", Arm("lock:db@3..=BUSY"), message=f"a; {STILL_OPEN}")
+    without = made("memory-equals-disk", "find", message=f"b; {STILL_OPEN} (no fault is needed)")
+    assert by_cause((under_fault, without)) == [[0], [1]]
+
+
+def test_a_store_that_cannot_be_opened_again_is_one_cause_wherever_the_fault_was() -> None:
+    usable, error = "still-usable-after-the-fault", "TypeError(\"'NoneType' object is not subscriptable\")"
+    cut, killed = CrashAt(4), Arm("lock:db@18=KILL")
+    findings = (
+        made(usable, "put", cut, message=f"after a crash, opening fails: {error}", where="store.py:1"),
+        made(usable, "put", killed, message=f"the fault is gone, and opening again fails: {error}", where="store.py:2"),
+        made(usable, "put", cut, message="after a crash, opening fails: KeyError('version')", where="store.py:3"),
+        # Two statements that were left in the middle are two defects.
+        made(usable, "put", message="the next call fails: OperationalError('database is locked')", where="store.py:4"),
+        made(usable, "move", message="the next call fails: OperationalError('database is locked')", where="store.py:5"),
+    )
+    assert by_cause(findings) == [[0, 1], [2], [3], [4]]
+
+
+def test_plain_files_that_cannot_be_read_are_one_cause_whatever_the_error() -> None:
+    told = Scenario("tiny", Configuration("file", "FULL"), (CrashAt(4), Call(Action("put"))))
+    findings = (
+        found(
+            "integrity", told, message="a fresh reader of the files fails: JSONDecodeError('line 1')", where="s.py:1"
+        ),
+        found("still-usable-after-the-fault", told, message="after a crash, opening fails: Corrupt('line 1')"),
+        found("integrity", told, message="the next call fails: Full('3 entries')", where="s.py:1"),
+    )
+    assert by_cause(findings) == [[0, 1], [2]]
+
+
+def test_what_the_next_call_meets_after_a_crash_is_one_cause_whichever_crash_it_was() -> None:
+    next_call = "the next call was acknowledged, but changed more or less than its one key"
+    cut = made("acknowledged-is-durable", "put", CrashAt(4), message=next_call, where="s.py:1")
+    killed = made("acknowledged-is-durable", "drop", Arm("file-write@1=KILL"), message=f"killed: {next_call}")
+    lost = made("acknowledged-is-durable", "put", CrashAt(4), where="s.py:1")
+    assert by_cause((cut, killed, lost)) == [[0, 1], [2]]
+
+
 def test_one_transaction_left_open_is_one_cause_whatever_met_it() -> None:
+    busy = Arm("lock:db@3..=BUSY")
     left_open = (
-        made("still-usable-after-the-fault", "put", message=f"a; {STILL_OPEN}", where="store.py:1"),
-        made("acknowledged-is-durable", "move", message=f"b; {STILL_OPEN}", where="store.py:2"),
+        made("still-usable-after-the-fault", "put", busy, message=f"a; {STILL_OPEN}", where="store.py:1"),
+        made("acknowledged-is-durable", "move", busy, message=f"b; {STILL_OPEN}", where="store.py:2"),
     )
     cancelled = (
         made("still-usable-after-the-fault", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}"),

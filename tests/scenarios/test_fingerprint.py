@@ -59,6 +59,9 @@ def test_another_promise_call_or_cause_is_another_finding(check: str, other: Sce
         ((FULL, PUT, MOVE, CrashAt(9)), "move", "move under fault and power cut"),
         ((PUT, Rival("reader", "lock", 1), MOVE), "move", "move under rival"),
         ((PUT, FULL, Restart(crash=True), Clear()), "restart", "restart under fault"),
+        # Only the opening after the crash can meet the fault.
+        ((PUT, FULL, CrashAt(3, power=False), Clear()), "restart", "restart under crash and fault"),
+        ((PUT, FULL, CrashAt(3, ends=True), MOVE), "restart", "restart under fault and power cut"),
         ((PUT, MOVE), "move", "move"),
         ((), "heartbeat", "heartbeat"),
     ],

@@ -137,7 +137,8 @@ def of_an_open_transaction(error: BaseException | None, directory: Path) -> str:
         return ""
     why = f"{NO_MEMORY_EITHER}: " if len(of_memory) > 1 else ""
     still = "the transaction is still open on its connection, and shows uncommitted changes there"
-    return f"; {why}{still}; {CANNOT_ROLL_BACK}"
+    advice = CANNOT_ROLL_BACK if why else f"roll back after such an error; {CANNOT_ROLL_BACK}"
+    return f"; {why}{still}; {advice}"
 
 
 def _is_of_memory(error: BaseException) -> bool:
