@@ -70,3 +70,33 @@ def test_damage_of_the_pages_of_a_table_with_a_function_is_found(tmp_path: Path)
     assert problems
     assert "fragmentation" in problems[0].lower()
     connection.close()
+
+
+# SQLite 3.40 takes the name, which comes first in the file, for the body.
+_WITHOUT_ROWID: Final = "CREATE TABLE t (body TEXT NOT NULL, name TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID"
+
+
+def test_a_null_that_only_the_check_of_an_old_sqlite_sees_is_no_damage() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(f"{_WITHOUT_ROWID}; INSERT INTO t VALUES ('one', 'a'), ('two', 'b'), ('three', 'c')")
+    assert problems_of(connection) == []
+    # Nor do its lines hide what is wrong.
+    connection.executescript("""
+        CREATE INDEX by_body ON t (body); PRAGMA writable_schema = ON;
+        UPDATE sqlite_master SET sql = 'CREATE INDEX by_body ON t (name)' WHERE name = 'by_body';
+        PRAGMA writable_schema = RESET;
+    """)
+    assert any("by_body" in line for line in problems_of(connection))
+    connection.close()
+
+
+def test_a_null_that_is_there_is_damage() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(f"""
+        {_WITHOUT_ROWID.replace("body TEXT NOT NULL", "body TEXT")}; INSERT INTO t VALUES (NULL, 'a'), ('two', 'b');
+        PRAGMA writable_schema = ON;
+        UPDATE sqlite_master SET sql = '{_WITHOUT_ROWID}' WHERE name = 't';
+        PRAGMA writable_schema = RESET;
+    """)
+    assert problems_of(connection)[0] == "NULL value in t.body"
+    connection.close()

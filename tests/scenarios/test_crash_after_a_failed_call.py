@@ -298,3 +298,27 @@ class ByMapMadeOnce(Lines):
 def test_a_map_that_was_made_when_the_store_was_opened_is_named_at_each_call() -> None:
     with pytest.raises(TargetError, match="log was mapped into memory"):
         found_in(ByMapMadeOnce())
+
+
+# -- files that break a check without any fault ---------------------------------------------------------------
+
+
+class WithoutParents(Keys):
+    """Each key has a row in another table, whose foreign key names a parent that is missing."""
+
+    def begin(self) -> None:
+        self.db.execute("CREATE TABLE IF NOT EXISTS child (name TEXT REFERENCES kv(name))")
+
+    def put(self, name: str, value: Any) -> None:
+        super().put(name, value)
+        self.db.execute("INSERT INTO child VALUES ('nobody')")
+
+
+class BreaksItsOwnKeys(Base):
+    kind = WithoutParents
+
+
+def test_calls_that_begin_with_files_which_break_a_check_are_left_to_the_workload() -> None:
+    recorder = run(BreaksItsOwnKeys(), Plan(("crash",), Profile("test", 1, None, 0, 0, crash_states=20), report=None))
+    assert {one.finding.code for one in recorder.findings} == {"integrity"}
+    assert [one.reason for one in recorder.vacuous] == ["no crash state was tried"]
