@@ -5,8 +5,8 @@ connection lacks a function or a collation that one of them names, the whole che
 nothing of the file (measured with SQLite 3.40 and 3.53). Then each table is checked by itself: those that need nothing
 of the program completely, the others without their constraints and indexes as far as that can be done.
 
-SQLite 3.40 says "NULL value in t.c" of each row of a WITHOUT ROWID table whose primary key is not its first column, where
-there is no NULL at all (measured with 3.40.1; not with 3.53). So such a line counts only if the column has a NULL.
+SQLite 3.40 says "NULL value in t.c" of each row of a WITHOUT ROWID table whose primary key is not its first column,
+where there is no NULL at all (measured with 3.40.1; not with 3.53): such a line counts only if the column has a NULL.
 
 Not covered: the keys of a table that are compared by a collation of the program.
 """
@@ -31,14 +31,19 @@ def problems_of(connection: sqlite3.Connection, most: int = 3, *, constraints: b
         connection.execute("PRAGMA ignore_check_constraints = ON")
     try:
         found = _found(connection, f"PRAGMA integrity_check({most})")
-        if (true := _without_wrong_nulls(connection, found)) != found:
-            # What was wrong may come after the lines that are not true.
-            true = _without_wrong_nulls(connection, _found(connection, f"PRAGMA integrity_check({_EVERY})"))[:most]
-        return true
     except sqlite3.OperationalError as error:
         if not _lacks_something(error):
             raise
+    else:
+        if _without_wrong_nulls(connection, found) == found:
+            return found
+        # What is wrong may come after the lines that are not true.
+        return _without_wrong_nulls(connection, _found(connection, f"PRAGMA integrity_check({_EVERY})"))[:most]
     connection.execute("PRAGMA ignore_check_constraints = ON")
+    return _found_in_each_table(connection)[:most]
+
+
+def _found_in_each_table(connection: sqlite3.Connection) -> list[str]:
     found: list[str] = []
     for (name,) in connection.execute(_TABLES).fetchall():
         quoted = "'" + name.replace("'", "''") + "'"
@@ -50,7 +55,7 @@ def problems_of(connection: sqlite3.Connection, most: int = 3, *, constraints: b
                     raise
             else:
                 break
-    return found[:most]
+    return found
 
 
 def _found(connection: sqlite3.Connection, check: str) -> list[str]:

@@ -8,8 +8,8 @@ Method. Findings are alike if the same check fails at the same line of the code 
 - a transaction that a failed call has left open is met by many checks, at the lines of the calls that come next; a
   cancelled call, which no ``except Exception`` handles, is another cause, and so is a call that leaves one open without
   any fault;
-- a store that can't be used any more, because of what a fault or a crash has left, raises one error, wherever the fault
-  or the crash was; plain files that can't be read are one cause, whatever error their reader raises;
+- a store that can't be used any more raises one error, wherever the fault or the crash was; what a crash has left in
+  its files is another cause than what a fault has left in its memory. Plain files that can't be read are one cause;
 - what a crash has left, and the next call meets, is one cause, whichever kind of crash it was;
 - what a crash has taken of acknowledged changes is one cause, whichever calls made them, and whether they added or
   deleted: no error was raised, so the line says only which call it was.
@@ -40,6 +40,7 @@ _ERROR: Final = re.compile(
 )
 # Many defects end in these, and a transaction that is left open has a rule of its own.
 _COMMON: Final = ("database is locked", "database table is locked")
+_AFTER_A_CRASH: Final = "after a crash"
 _NEXT_CALL: Final = "the next call was acknowledged, but changed"
 
 
@@ -69,17 +70,22 @@ def _cause_of(found: FoundRecord, number: int) -> _Cause:
         return _OF_MEMORY
     if STILL_OPEN in found.message:
         return STILL_OPEN, "cancelled" if is_cancelled(found.scenario) else "failed" if causes else "no fault"
+    if found.check in _MET_BY_THE_NEXT and _is_of_files(found) and _UNREADABLE.search(found.message):
+        return ("unreadable",)
     if found.check in _MET_BY_THE_NEXT and (error := _error_of(found)):
-        return "error", error
+        is_left = _AFTER_A_CRASH in found.message or not _CRASHES.isdisjoint(causes)
+        return "error", error, "left" if is_left else ""
     if found.check in _LOST and causes and _CRASHES.issuperset(causes):
         return ("next call",) if _NEXT_CALL in found.message else ("lost", *causes)
     return found.check, found.where or str(number)
 
 
+def _is_of_files(found: FoundRecord) -> bool:
+    return found.scenario.configuration.journal_mode == "file"
+
+
 def _error_of(found: FoundRecord) -> str:
     """The error that whoever comes next meets, as text; "" for none that says what the cause is."""
-    if found.scenario.configuration.journal_mode == "file" and _UNREADABLE.search(found.message):
-        return "unreadable"
     error = _ERROR.search(found.message)
     if error is None or any(text in error[2] for text in _COMMON):
         return ""

@@ -69,6 +69,9 @@ def test_a_store_that_cannot_be_opened_again_is_one_cause_wherever_the_fault_was
         made(usable, "move", message="the next call fails: OperationalError('database is locked')", where="store.py:5"),
     )
     assert by_cause(findings) == [[0, 1], [2], [3], [4]]
+    # What a fault has left in the memory of a process is gone after a crash.
+    in_memory = made(usable, "put", Arm("write@1=FULL"), message=f"the fault is gone, and the next call fails: {error}")
+    assert by_cause((findings[0], in_memory)) == [[0], [1]]
 
 
 def test_plain_files_that_cannot_be_read_are_one_cause_whatever_the_error() -> None:
