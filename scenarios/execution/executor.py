@@ -346,7 +346,7 @@ class Executor(Pair):
         if answer.kind == "done" or (answer.kind == "refused" and not self.armed):
             raise Violation(
                 "acknowledged-is-durable",
-                f"{step.action} {answer}; without the fault it would be {wanted}",
+                f"{step.action} {answer}; in a session that has met no fault and no crash it would be {wanted}",
             )
         self.keep_hidden(step.action, answer, {} if answer.kind == "refused" else met, follows=follows)
 

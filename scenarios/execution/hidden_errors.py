@@ -72,7 +72,7 @@ class HiddenErrors:
         except Violation as hidden:
             violation = hidden
             if left_open and is_of_an_open_transaction(answer.error):
-                message = f"{action} {answer}: a call before it has failed under {fault}{left_open}"
+                message = f"{action} {answer}: a call before it has failed{left_open}; its fault: {fault}"
                 violation = Violation("still-usable-after-the-fault", message)
             self._last = violation, condition
 

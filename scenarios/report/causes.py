@@ -9,7 +9,9 @@ Method. Findings are alike if the same check fails at the same line of the code 
   cancelled call, which no ``except Exception`` handles, is another cause, and so is a call that leaves one open without
   any fault;
 - a store that can't be used any more raises one error, wherever the fault or the crash was; what a crash has left in
-  its files is another cause than what a fault has left in its memory. Plain files that can't be read are one cause;
+  its files is another cause than what a fault has left in its memory;
+- of plain files, what only a power cut shows is one cause, a sync that is missing; what is there by half after a fault,
+  a crash or a kill, or can't be read then, is another;
 - what a crash has left, and the next call meets, is one cause, whichever kind of crash it was;
 - what a crash has taken of acknowledged changes is one cause, whichever calls made them, and whether they added or
   deleted: no error was raised, so the line says only which call it was.
@@ -31,6 +33,7 @@ _Cause = tuple[str, ...]
 
 _OF_MEMORY: Final[_Cause] = (CANNOT_ROLL_BACK,)
 _LOST: Final = frozenset(("acknowledged-is-durable", "no-resurrection"))
+_HALF: Final = frozenset(("all-or-nothing", "failed-write-changed-nothing"))
 _CRASHES: Final = frozenset(("crash", "kill", "power cut"))
 _MET_BY_THE_NEXT: Final = frozenset(("integrity", "still-usable-after-the-fault"))
 # What the checks say of files that can't be read, and of a store that can't be used on them.
@@ -70,8 +73,8 @@ def _cause_of(found: FoundRecord, number: int) -> _Cause:
         return _OF_MEMORY
     if STILL_OPEN in found.message:
         return STILL_OPEN, "cancelled" if is_cancelled(found.scenario) else "failed" if causes else "no fault"
-    if found.check in _MET_BY_THE_NEXT and _is_of_files(found) and _UNREADABLE.search(found.message):
-        return ("unreadable",)
+    if found.scenario.configuration.journal_mode == "file" and (cause := _cause_in_files(found, frozenset(causes))):
+        return cause
     if found.check in _MET_BY_THE_NEXT and (error := _error_of(found)):
         is_left = _AFTER_A_CRASH in found.message or not _CRASHES.isdisjoint(causes)
         return "error", error, "left" if is_left else ""
@@ -80,8 +83,15 @@ def _cause_of(found: FoundRecord, number: int) -> _Cause:
     return found.check, found.where or str(number)
 
 
-def _is_of_files(found: FoundRecord) -> bool:
-    return found.scenario.configuration.journal_mode == "file"
+def _cause_in_files(found: FoundRecord, causes: frozenset[str]) -> _Cause:
+    """What a store of plain files leaves out: a sync, or a change that is whole; empty for another cause."""
+    is_unreadable = found.check in _MET_BY_THE_NEXT and _UNREADABLE.search(found.message)
+    if not causes or _NEXT_CALL in found.message or not (is_unreadable or found.check in _LOST | _HALF):
+        return ()
+    if "power cut" in causes:
+        return "lost", "power cut"
+    is_half = is_unreadable or found.check == "all-or-nothing" or _CRASHES.issuperset(causes)
+    return ("half",) if is_half else ()
 
 
 def _error_of(found: FoundRecord) -> str:

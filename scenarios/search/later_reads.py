@@ -122,7 +122,7 @@ class LaterReads:
             message = f"the fault is gone, and {action} {answer}"
             raise Violation("still-usable-after-the-fault", message) from answer.error
         if answer.kind == "refused":
-            message = f"{action} {answer}; without the fault it would be acknowledged"
+            message = f"{action} {answer}; in a session that has met no fault it would be acknowledged"
             raise Violation("acknowledged-is-durable", message)
         try:
             trial.judge_answer(action, answer, value, lambda: value)

@@ -74,16 +74,27 @@ def test_a_store_that_cannot_be_opened_again_is_one_cause_wherever_the_fault_was
     assert by_cause((findings[0], in_memory)) == [[0], [1]]
 
 
-def test_plain_files_that_cannot_be_read_are_one_cause_whatever_the_error() -> None:
-    told = Scenario("tiny", Configuration("file", "FULL"), (CrashAt(4), Call(Action("put"))))
+def of_files(check: str, *conditions: Any, message: str = "it fails", where: str = "store.py:1") -> FoundRecord:
+    told = Scenario("tiny", Configuration("file", "FULL"), (*conditions, Call(Action("put"))))
+    return found(check, told, message=message, where=where)
+
+
+def test_plain_files_that_are_written_by_half_are_one_cause_and_a_missing_sync_is_another() -> None:
+    full, dies, cut = Arm("file-write@1=ENOSPC"), CrashAt(4, power=False), CrashAt(4)
+    unreadable = "a fresh reader of the files fails: JSONDecodeError('line 1')"
     findings = (
-        found(
-            "integrity", told, message="a fresh reader of the files fails: JSONDecodeError('line 1')", where="s.py:1"
-        ),
-        found("still-usable-after-the-fault", told, message="after a crash, opening fails: Corrupt('line 1')"),
-        found("integrity", told, message="the next call fails: Full('3 entries')", where="s.py:1"),
+        of_files("integrity", full, message=unreadable, where="s.py:1"),
+        of_files("still-usable-after-the-fault", dies, message="after a crash, opening fails: Corrupt('line 1')"),
+        of_files("all-or-nothing", full, where="s.py:3"),
+        of_files("acknowledged-is-durable", Arm("file-write@1=KILL"), where="s.py:4"),
+        of_files("acknowledged-is-durable", cut, where="s.py:5"),
+        of_files("integrity", cut, message=f"after a crash, {unreadable}", where="s.py:6"),
+        # Others have nothing to do with how the files are written.
+        of_files("acknowledged-is-durable", full, where="s.py:7"),
+        of_files("integrity", dies, message="the next call fails: Full('3 entries')", where="s.py:8"),
+        of_files("all-or-nothing", where="s.py:9"),
     )
-    assert by_cause(findings) == [[0, 1], [2]]
+    assert by_cause(findings) == [[0, 1, 2, 3], [4, 5], [6], [7], [8]]
 
 
 def test_what_the_next_call_meets_after_a_crash_is_one_cause_whichever_crash_it_was() -> None:

@@ -44,6 +44,7 @@ from tornpage.scenarios.model.scenario import (
     Conditional,
     CrashAt,
     Interleave,
+    Limit,
     Restart,
     Scenario,
     Step,
@@ -230,7 +231,9 @@ def what_suffices(scenario: Scenario) -> str:
         return ""
     if len(needed) > 1:
         return f"needs {' and '.join(needed)}: without any one of them the check holds"
-    return f"{needed[0]} alone suffices"
+    # A limit is a clause, the others are names.
+    is_limit = any(isinstance(step, Limit) for step in scenario.steps)
+    return f"it suffices that {needed[0]}" if is_limit else f"{needed[0]} alone suffices"
 
 
 Fails = Callable[[Scenario], Violation | None]

@@ -76,14 +76,14 @@ def require_named(action: Action, answer: Answer, fault: str) -> None:
     if answer.kind == "refused":
         raise Violation(
             CODE,
-            f"{action} is refused ({_own_text(error)}) under {fault}; without the fault it is acknowledged, and the "
-            "refusal does not name it",
+            f"{action} is refused ({_own_text(error)}) where a fault is met: {fault}; without the fault it is "
+            "acknowledged, and the refusal does not name it",
         )
     said = f"{type(error).__name__}: {_own_text(error)}".removesuffix(": ")
     raise Violation(
         CODE,
-        f"{action} fails under {fault} and hides it: the caller gets {said}; neither that nor its cause "
-        "names the fault",
+        f"{action} fails and hides the fault: the caller gets {said}; neither that nor its cause names what "
+        f"failed: {fault}",
     )
 
 
