@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.ambient import Ambient
+from tornpage.scenarios.model.by_name import called
 from tornpage.scenarios.model.judging.answers import as_answer
 from tornpage.scenarios.model.own_calls import OwnCalls
 from tornpage.scenarios.model.target import (
@@ -65,7 +66,7 @@ class _SimpleSession:
         with self._during(str(action)):
             method = operator.attrgetter(action.name)(self._store)
             # A store may change what it is given, such as the id of an object.
-            returned = method(**_copied(action.args))
+            returned = called(method, _copied(action.args))
             if inspect.isgenerator(returned):
                 # It runs while its caller iterates; one that is left in the middle is the caller's doing.
                 returned = list(returned)

@@ -174,6 +174,21 @@ def test_an_id_that_a_session_draws_when_it_is_opened_is_told_with_what_to_do() 
         _searched(target, "sweep")
 
 
+class NumbersByItself(Leases):
+    """Its ids come from a generator of its own, which nobody replaces."""
+
+    def submit(self, payload: str) -> None:
+        number = random.Random().random()  # noqa: S311 - no secret
+        self.db.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, NULL, 0)", (str(number), payload, 0, 0))
+
+
+def test_what_is_not_replaced_is_told_where_the_rest_is() -> None:
+    target = LeasesTarget()
+    target.kind = NumbersByItself
+    with pytest.raises(SetUpError, match="does not replace a clock that the store has imported"):
+        _searched(target, "sweep")
+
+
 def test_a_change_that_was_made_before_the_crash_may_be_refused_after_it() -> None:
     target = LeasesTarget()
     target.kind = OncePerPayload

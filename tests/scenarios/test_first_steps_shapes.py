@@ -108,3 +108,33 @@ def test_a_mapping_by_tuples_that_is_changed_first_is_found(
     swept = command("sweep", "--target", target, "--plan", "write:journal@1=FULL", "--quiet", "--jobs", 1)
     assert swept.code == int(is_first), swept
     assert ("memory has" in swept.out) is is_first
+
+
+BY_POSITION = """
+import sqlite3
+
+class Feeds:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS feeds (url TEXT PRIMARY KEY, title TEXT)")
+
+    def add(self, url: str, /, title: str, *, again: bool = False):
+        self.db.execute(f"INSERT {'OR REPLACE' if again else 'OR IGNORE'} INTO feeds VALUES (?, ?)", (url, title))
+
+    def title(_self, _url: str, /) -> str | None:
+        row = _self.db.execute("SELECT title FROM feeds WHERE url = ?", (_url,)).fetchone()
+        return row and row[0]
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_what_methods_take_by_position_only_has_its_name_in_the_calls(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "feeds.py").write_text(BY_POSITION)
+    wrote = command("new", "target", "--from", "feeds:Feeds")
+    assert "calls: add, title" in wrote.out, wrote
+    assert "Action(\"add\", {'url':" in (tmp_path / "feeds_target.py").read_text().replace('"url"', "'url'")
+    plan = "write:journal@1=FULL"
+    swept = command("sweep", "--target", "feeds_target:FeedsTarget", "--plan", plan, "--quiet", "--jobs", 1)
+    assert swept.code == 0, swept

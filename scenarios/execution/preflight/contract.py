@@ -54,6 +54,10 @@ _NO_STATEMENTS: Final = (
 _FROM_OUTSIDE: Final = (
     "names come with the calls, and the time from `environment.clock`, or the target sets `deterministic = True`"
 )
+_REPLACED_ALREADY: Final = (
+    "`deterministic` does not replace a clock that the store has imported itself (`from time import monotonic`), a "
+    "random generator of its own, the clock of C code, and the order in which a directory lists its files"
+)
 _DRAWN: Final = (
     "a call that reads the clock or draws random values by itself needs `deterministic = True` in its target"
 )
@@ -100,7 +104,7 @@ def require_same_when_cold(target: Target, action: Action, warm: tuple[View, Vie
     other = {key: value for key, value in kept.items() if cold.get(key, ABSENT) != value}
     if cold == after or not all(key in cold and is_counted_on(value, cold[key]) for key, value in other.items()):
         return
-    advice = _DRAWN_AT_OPENING if getattr(target, "deterministic", False) else _DRAWN
+    advice = f"{_DRAWN_AT_OPENING}; {_REPLACED_ALREADY}" if getattr(target, "deterministic", False) else _DRAWN
     raise SetUpError(
         target.name,
         "the-view-shows-what-later-views-depend-on",
@@ -263,12 +267,13 @@ class _Rehearsal:
                 f"{describe(differences(left, now), 'it had', 'now it has')}",
             )
         if again != left:
+            advice = _REPLACED_ALREADY if getattr(self.target, "deterministic", False) else _FROM_OUTSIDE
             names_it = repr(again).replace(f"{second.directory}", f"{first.directory}") == repr(left)
             raise self._wrong(
                 "the-same-calls-lead-to-the-same-state",
                 "the same calls lead to another state in another directory, at another time of day: "
                 f"{describe(differences(left, again), 'the first time', 'the second')}; "
-                f"{_RELATIVE if names_it else _FROM_OUTSIDE}",
+                f"{_RELATIVE if names_it else advice}",
             )
 
         first.at_step(len(self.target.workload()) + 2)

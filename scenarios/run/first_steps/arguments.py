@@ -163,7 +163,9 @@ def needed(method: Any) -> list[inspect.Parameter]:
     return [
         one
         for one in _parameters(method)
-        if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name != "self"
+        if one.default is one.empty
+        and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        and one.name.strip("_") != "self"
     ]
 
 

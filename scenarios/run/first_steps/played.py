@@ -28,6 +28,7 @@ from tornpage.scenarios.execution.call_timeout import limit
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction, setting_of_each
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.awaited import Awaited
+from tornpage.scenarios.model.by_name import called
 from tornpage.scenarios.model.entered import entered
 from tornpage.scenarios.model.functions import functions
 from tornpage.scenarios.model.judging.answers import reporting
@@ -276,7 +277,7 @@ class Played:
 
     def _call(self, action: Action) -> bool:
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "it did not return"), self._during(str(action)):
-            operator.attrgetter(action.name)(self.store)(**copy.deepcopy(action.args))
+            called(operator.attrgetter(action.name)(self.store), copy.deepcopy(action.args))
             return True
         return False
 
@@ -324,7 +325,7 @@ class Played:
         with self._not_ended_by(name):
             try:
                 with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
-                    returned = method(**copy.deepcopy(args))
+                    returned = called(method, copy.deepcopy(args))
                     if inspect.isgenerator(returned):
                         returned = list(returned)
             except FAILURES as error:
