@@ -118,7 +118,9 @@ def _try(bug: KnownBug, search: str, seed: int) -> _Tried:
 
 def _searched(bug: KnownBug, search: str, seed: int) -> _Tried:
     target = bug.target()
-    recorder = _run(target, Plan((search,), _profile_of(target), seed=seed, report=None, most_findings=1))
+    # The store without the defect keeps the contract of view, rows and beat; `noise` tries that.
+    plan = Plan((search,), _profile_of(target), seed=seed, report=None, most_findings=1, rehearses=False)
+    recorder = _run(target, plan)
     units = _UNITS.get(search, ("tried",))
     work = next((count for unit in units if (count := recorder.count(unit))), 0) + recorder.count("faultless")
     if not recorder.findings:
@@ -154,9 +156,21 @@ def noise(bugs: Sequence[KnownBug], seed: int, over: Map = map) -> Iterator[str]
     """
     searches = sorted({search for bug in bugs if not bug.sound for search in bug.searches}, reverse=True)
     of_searches = over(functools.partial(_noise_of_search, seed), searches)
-    of_calls = over(functools.partial(_noise_of_calls, seed), [bug.name for bug in bugs if bug.calls])
-    of_twins = over(functools.partial(_noise_of_twin, seed), [bug.name for bug in bugs if bug.sound])
+    of_calls = over(functools.partial(_noise_of_calls, seed), _once_each(bugs, lambda bug: bug.calls))
+    twins = _once_each(bugs, lambda bug: bug.sound and (bug.sound, bug.searches))
+    of_twins = over(functools.partial(_noise_of_twin, seed), twins)
     return chain.from_iterable(chain(of_searches, of_calls, of_twins))
+
+
+def _once_each(bugs: Sequence[KnownBug], what: Callable[[KnownBug], Any]) -> list[str]:
+    """The bugs that have this, by name, but for those that have the same as an earlier one."""
+    found: list[Any] = []
+    names: list[str] = []
+    for bug in bugs:
+        if (one := what(bug)) and one not in found:
+            found.append(one)
+            names.append(bug.name)
+    return names
 
 
 def _noise_of_search(seed: int, search: str) -> list[str]:
@@ -164,7 +178,7 @@ def _noise_of_search(seed: int, search: str) -> list[str]:
 
 
 def _noise_of_calls(seed: int, name: str) -> list[str]:
-    plan = Plan(("sweep",), _ON_REFERENCE, seed=seed, report=None, most_findings=1)
+    plan = Plan(("sweep",), _ON_REFERENCE, seed=seed, report=None, most_findings=1, rehearses=False)
     return [f"the calls of {name}: {line}" for line in _reports(_run(Reference(calls=find_bug(name).calls), plan))]
 
 

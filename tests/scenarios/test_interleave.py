@@ -27,8 +27,10 @@ from tornpage.faults.contention.turns import Waiting
 from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.execution.interleave.schedule import hops_in_words
+from tornpage.scenarios.execution.interleave.serial import Run, Serial
 from tornpage.scenarios.execution.interleave.sessions import InProcess
 from tornpage.scenarios.execution.interleave.worker import _OverPipe
+from tornpage.scenarios.execution.snapshots import Files
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Call, Callers, Interleave, Scenario
@@ -62,6 +64,26 @@ def codes(recorder: Recorder) -> set[str]:
 
 def notes(recorder: Recorder) -> str:
     return "\n".join(note for ended in recorder.ended for note in ended.notes)
+
+
+def test_calls_in_order_are_made_once_for_all_kinds_of_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    make = Serial._make
+
+    def noted(serial: Serial, action: Action, files: Files) -> Run:
+        made.append(str(action))
+        return make(serial, action, files)
+
+    monkeypatch.setattr(Serial, "_make", noted)
+    target = JobsTarget(meeting_stores.Jobs)
+    target.calls = (ADD,)
+    recorder = interleave(target, "threads", schedules=24)
+    of_one_kind, tried = len(made), recorder.count("schedules")
+    made.clear()
+    recorder = interleave(target, "threads", "processes", schedules=24)
+    assert recorder.findings == []
+    assert recorder.count("schedules") >= 2 * tried
+    assert len(made) == of_one_kind > 2
 
 
 HONEST = [

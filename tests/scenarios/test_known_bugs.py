@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tornpage.scenarios.model.judging.checks import CHECKS
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.search.points import PointSearch
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.selftest import gate
 from tornpage.scenarios.targets import known_bugs
@@ -119,6 +121,31 @@ def test_calls_that_the_reference_does_not_bear_are_noise(monkeypatch: pytest.Mo
     monkeypatch.setattr(gate, "Reference", lambda **_: BUGS["prune-nothing-means-all"].target())
     *_, last = gate.noise([BUGS["prune-nothing-means-all"]], 0)
     assert last.startswith("the calls of prune-nothing-means-all: message m1 was removed")
+
+
+def test_the_same_calls_and_the_same_twin_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent: dict[str, list[str]] = {"calls": [], "twins": []}
+    monkeypatch.setattr(gate, "_noise_of_search", lambda *_: [])
+    monkeypatch.setattr(gate, "_noise_of_calls", lambda _seed, name: silent["calls"].append(name) or [])
+    monkeypatch.setattr(gate, "_noise_of_twin", lambda _seed, name: silent["twins"].append(name) or [])
+    assert list(gate.noise(list(BUGS.values()), 0)) == []
+    calls = [repr(BUGS[name].calls) for name in silent["calls"]]
+    assert sorted(calls) == sorted({repr(bug.calls) for bug in BUGS.values() if bug.calls})
+    assert "lease-renewed-late" in silent["twins"] or "finish-without-lease" in silent["twins"]
+    assert set(silent["twins"]) < {bug.name for bug in BUGS.values() if bug.sound}
+    assert {BUGS[name].sound for name in silent["twins"]} == {bug.sound for bug in BUGS.values() if bug.sound}
+
+
+def test_a_bug_is_not_rehearsed_and_its_idle_store_not_judged_where_a_call_shows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[str] = []
+    monkeypatch.setattr(campaign, "require_contract", lambda *_: judged.append("contract"))
+    monkeypatch.setattr(PointSearch, "_idle_checks", lambda *_: judged.append("idle") or ())
+    (catch,) = gate.try_bug(only(BUGS["backoff-blocks-the-line"], "sweep"), 0, None)
+    assert (catch.caught, judged) == (True, [])
+    assert gate._noise_of_twin(0, "commit-forgotten") == []
+    assert judged == ["contract", "idle"]
 
 
 def test_the_page_of_the_checks_names_the_bugs_that_each_catches() -> None:

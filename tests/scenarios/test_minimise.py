@@ -81,6 +81,37 @@ def test_a_scenario_that_has_not_shown_it_is_not_played_again() -> None:
     assert all(in_vain.count(scenario) == 1 for scenario in in_vain)
 
 
+def test_what_cannot_be_left_out_is_not_tried_again_after_each_change() -> None:
+    played: list[Scenario] = []
+
+    def fails(scenario: Scenario) -> bool:
+        played.append(scenario)
+        return all(f"'{name}': {number}" in repr(scenario) for number in (1, 2, 3) for name in ("key", "value"))
+
+    steps = tuple(call(name, key=n, spare=n, value=n, more=n) for n, name in enumerate("abc", start=1))
+    assert shortest(steps, fails) == tuple(call(name, key=n, value=n) for n, name in enumerate("abc", start=1))
+    # The whole, three steps of three, the store opened, each of four arguments, and the steps once more.
+    assert len(played) == 1 + 3 + 1 + 3 * 4 + 3
+
+
+def test_a_step_that_only_an_argument_needs_goes_with_it() -> None:
+    steps = (call("make", item="x"), call("use", item="x"), call("look", key=2))
+
+    def fails(scenario: Scenario) -> bool:
+        told = repr(scenario)
+        return "look" in told and ("make" in told or "item" not in told) and ("use" in told or "'key': 2" not in told)
+
+    assert shortest(steps, fails) == (call("look"),)
+
+
+def test_no_argument_is_left_out_that_a_method_of_the_ledger_needs() -> None:
+    start = Action("history.start", {"task_id": "a", "worker_id": "w", "run_id": "r"})
+    assert [*simpler_actions(start)] == [Action("history.start", {"task_id": "a", "worker_id": "w"})]
+    create = Action("tasks.create", {"id": "a", "runtime": "cli", "task": "work", "label": "x"})
+    assert [len(one.args) for one in simpler_actions(create)] == [3, 3]
+    assert [one.args for one in simpler_actions(Action("recover", {"later_ms": 1}))] == [{}]
+
+
 @pytest.mark.parametrize("sticky", ["write@1..=FULL", "write@1..4=FULL", "write@*=FULL"])
 def test_a_fault_that_goes_on_happens_once_where_that_suffices(sticky: str) -> None:
     assert shortest((Arm(sticky), call("c")), lambda scenario: "write" in armed(scenario)) == (Arm("write@1=FULL"),)

@@ -11,8 +11,9 @@ Then, in this order, until nothing changes; each change is kept if the scenario 
 - each of several faults in one plan is dropped; a sticky one (``@1..``) becomes a single one (``@1``); a rare one
   becomes a more common one: a full disk, a failed write;
 - without a fault, the last call is dropped if opening the store shows the difference, too;
-- a call is made at its own minute, and a target may offer simpler calls to replace one (`simpler_actions`). Arguments
-  are otherwise left alone: only the target knows which of them a call needs.
+- a call is made at its own minute;
+- a target may offer simpler calls to replace one (`simpler_actions`), of which each is tried once, unless a step can be
+  dropped then. Arguments are otherwise left alone: only the target knows which of them a call needs.
 
 So every fault that a shrunk scenario still has is needed; `what_suffices` lists them in words.
 
@@ -162,6 +163,11 @@ def minimise(
     while True:
         scenario, violation = _drop_steps(scenario, violation, still_fails)
         simpler = _first_of(_simpler(scenario, target), still_fails)
+        if simpler is None:
+            fewer = _with_fewer_arguments(scenario, violation, target, still_fails)
+            # Then a step may be needed no more; if all are, nothing that could not be simplified is tried again.
+            again = fewer if fewer[0] is scenario else _drop_steps(*fewer, still_fails, largest=1)
+            simpler, (scenario, violation) = None if again[0] is fewer[0] else again, again
         if simpler is None and needs_fault:
             # The whole may have passed without its faults only by what has been dropped.
             needs_fault = False
@@ -247,9 +253,11 @@ def _first_of(scenarios: Iterator[Scenario], still_fails: Fails) -> tuple[Scenar
     return None
 
 
-def _drop_steps(scenario: Scenario, violation: Violation, still_fails: Fails) -> tuple[Scenario, Violation]:
-    """Drop every run of steps without which it still fails."""
-    size = max(len(scenario.steps) // 2, 1)
+def _drop_steps(
+    scenario: Scenario, violation: Violation, still_fails: Fails, *, largest: int | None = None
+) -> tuple[Scenario, Violation]:
+    """Drop every run of steps, up to half of them or the `largest`, without which it still fails."""
+    size = largest or max(len(scenario.steps) // 2, 1)
     while size:
         dropped = False
         for start in range(len(scenario.steps) - size, -1, -1):
@@ -270,7 +278,7 @@ def _with(scenario: Scenario, start: int, size: int, *steps: Any) -> Scenario:
 
 
 def _simpler(scenario: Scenario, target: Target) -> Iterator[Scenario]:
-    """Simpler scenarios, none of them longer; each is simpler than the one before."""
+    """Simpler scenarios, none of them longer, with the same calls; each is simpler than the one before."""
     yield from _at_their_own_minute(scenario)
     if _calls_only(scenario):
         # A call opens the store, and so does every other one: they are one finding.
@@ -280,6 +288,31 @@ def _simpler(scenario: Scenario, target: Target) -> Iterator[Scenario]:
         for simpler in _simpler_step(step, target):
             yield _with(scenario, index, 1, simpler)
     yield from _opened_before(scenario, target)
+
+
+def _with_fewer_arguments(
+    scenario: Scenario, violation: Violation, target: Target, still_fails: Fails
+) -> tuple[Scenario, Violation]:
+    """The scenario with simpler calls; each that shows nothing is tried once.
+
+    Later calls come first: they may name what an earlier one has made.
+    """
+    for index in reversed(range(len(scenario.steps))):
+        tried = 0
+        while tried < len(simpler := list(_simpler_calls(scenario.steps[index], target))):
+            shorter = _with(scenario, index, 1, simpler[tried])
+            if (found := still_fails(shorter)) is None:
+                tried += 1
+                continue
+            # Those before it would leave out another argument; of another call all are new.
+            tried = tried if _names(shorter.steps[index]) == _names(scenario.steps[index]) else 0
+            scenario, violation = shorter, found
+    return scenario, violation
+
+
+def _names(step: Step) -> tuple[str, ...]:
+    actions = step.actions if isinstance(step, Interleave) else (step.action,) if isinstance(step, Call) else ()
+    return tuple(action.name for action in actions)
 
 
 def _calls_only(scenario: Scenario) -> bool:
@@ -304,15 +337,21 @@ def _simpler_step(step: Step, target: Target) -> Iterator[Step]:
         yield from (Arm(str(one), step.depth) for one in _fewer_faults(plan))
     elif isinstance(step, Syscall):
         yield from (Syscall(str(fault)) for fault in _more_ordinary_calls(SyscallFault.parse(step.fault)))
-    elif isinstance(step, Call) and step.action != target.heartbeat():
+    elif isinstance(step, Interleave):
+        yield from _simpler_schedules(step)
+
+
+def _simpler_calls(step: Step, target: Target) -> Iterator[Step]:
+    if isinstance(step, Call) and step.action != target.heartbeat():
         # The small change is kept: the player of a scenario's end must know that it was made.
         yield from (msgspec.structs.replace(step, action=action) for action in target.simpler_actions(step.action))
     elif isinstance(step, Interleave):
-        yield from _simpler_schedules(step, target)
+        yield from (msgspec.structs.replace(step, first=one) for one in target.simpler_actions(step.first))
+        yield from (msgspec.structs.replace(step, second=one) for one in target.simpler_actions(step.second))
 
 
-def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]:
-    """A schedule of new sessions; one that switches once instead of twice, or not at all, or earlier; simpler calls."""
+def _simpler_schedules(step: Interleave) -> Iterator[Interleave]:
+    """A schedule of new sessions; one that switches once instead of twice, or not at all, or earlier."""
     if step.earlier is not None:
         yield msgspec.structs.replace(step, earlier=None)
     if step.killed:
@@ -322,8 +361,6 @@ def _simpler_schedules(step: Interleave, target: Target) -> Iterator[Interleave]
         yield msgspec.structs.replace(step, back=0)
         yield msgspec.structs.replace(step, first=step.second, second=step.first, switch=step.back, back=0)
     yield from (msgspec.structs.replace(step, switch=switch) for switch in range(abs(step.switch)))
-    yield from (msgspec.structs.replace(step, first=one) for one in target.simpler_actions(step.first))
-    yield from (msgspec.structs.replace(step, second=one) for one in target.simpler_actions(step.second))
 
 
 def _at_their_own_minute(scenario: Scenario) -> Iterator[Scenario]:

@@ -18,7 +18,7 @@ the schedule (fuzz has those before and after it).
 """
 
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -57,6 +57,8 @@ _NO_PAIR: Final = (
     "in no state of the workload does a call that two callers may make change anything; give it such a call"
 )
 _STATES_A_PART: Final = 8
+# The states of a short workload, and those beyond it.
+_STATES_KEPT: Final = 16
 # With a budget, the schedules of a pair of calls that stop both.
 _BOTH_STOPPED: Final = 2
 _NOT_ENDED: Final = Ended(0, None)
@@ -102,6 +104,9 @@ class Interleavings(Search):
         chosen = callers or declared
         self.callers: tuple[Callers, ...] = ("processes",) if chosen is None else chosen
         self._homes = siblings(directory / "two-callers")
+        self._home = next(self._homes)
+        # The calls made one after the other are the same for each kind of callers.
+        self._serials: deque[Serial] = deque(maxlen=_STATES_KEPT)
         # The switch points of both calls, and those of the first whose return is one, too.
         self._points: tuple[int, int] = (0, 0)
         self._returns: tuple[int, ...] = ()
@@ -166,7 +171,7 @@ class Interleavings(Search):
     def search(self, part: Part) -> bool:
         """Try the pairs of calls at every state of the part."""
         callers: Callers = next(one for one in CALLERS if one == part.kind)
-        with self.company(), pair(self.target, callers, home := next(self._homes)) as sessions:
+        with self.company(), pair(self.target, callers, home := self._free_home()) as sessions:
             stage = Stage(sessions, home, part.configuration)
             try:
                 return self._search(part, stage, callers)
@@ -183,7 +188,7 @@ class Interleavings(Search):
         self._hangs.clear()
         pairs, used, waiting, rest = Pairs(self.generator), UsedSessions(), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
-            serial = Serial(self.target, part.configuration, stage.home, state)
+            serial = self._serial(part.configuration, stage.home, state)
             calls = self._calls_worth_making(serial)
             if not self.is_declared:
                 self._by_nature.require_two(stage, serial, calls)
@@ -207,6 +212,21 @@ class Interleavings(Search):
             rest = left
         self.left_out(sum(not steps.have_ended for _, steps in waiting))
         return True
+
+    def _free_home(self) -> Path:
+        """The directory of the part before, unless that has left files open there."""
+        if held_open(self._home):
+            self._home = next(self._homes)
+        return self._home
+
+    def _serial(self, configuration: Configuration, home: Path, state: State) -> Serial:
+        """The calls from a state; those of a part with another kind of callers, if the same calls have led to it."""
+        here = configuration, home, state.before, state.view
+        for known in self._serials:
+            if (known.configuration, known.home, known.state.before, known.state.view) == here:
+                return known
+        self._serials.append(Serial(self.target, configuration, home, state))
+        return self._serials[-1]
 
     def _steps(
         self, pairs: Pairs, serial: Serial, calls: list[Action], callers: Callers

@@ -1,7 +1,7 @@
 """finish-without-lease: a worker finishes its job without another look at whose it is by now."""
 
 from tornpage.scenarios.targets.known_bugs.build import KnownBug
-from tornpage.scenarios.targets.known_bugs.lease_renewed_late import CALLS, SoundLeases
+from tornpage.scenarios.targets.known_bugs.lease_renewed_late import CALLS, SOUND, SoundLeases
 from tornpage.scenarios.targets.known_bugs.small import build
 
 
@@ -20,7 +20,7 @@ BUG = KnownBug(
     defect="a late finish ends the job that another worker has leased since",
     checks=("not-serializable",),
     make=build(_FinishesBlindly, CALLS),
-    sound=build(SoundLeases, CALLS),
+    sound=SOUND,
     searches=("interleave",),
     budget=300,
 )

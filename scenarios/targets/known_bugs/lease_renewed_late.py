@@ -63,13 +63,14 @@ CALLS = (
     Action("take", {"worker": "two"}),
     Action("finish", {"worker": "two"}),
 )
+SOUND = build(SoundLeases, CALLS)
 BUG = KnownBug(
     name="lease-renewed-late",
     source="django-ox issue 16",
     defect="a worker renews a lease that has run out, and takes the job from the one that has it now",
     checks=("not-serializable",),
     make=build(Leases, CALLS),
-    sound=build(SoundLeases, CALLS),
+    sound=SOUND,
     searches=("interleave",),
     budget=300,
 )

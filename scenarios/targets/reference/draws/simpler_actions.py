@@ -2,13 +2,21 @@
 
 They are the calls of a batch, or of another process, alone; and calls with fewer arguments, since most have a default.
 
-A call that needs the missing argument raises TypeError, which shows no finding.
+No argument is left out that a method of the ledger needs: without it the call raises TypeError, which shows no finding.
 """
 
+import functools
+import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+import msgspec
+
+from tornpage.ledger import NewTask, RunHistory, TaskRegistry
+from tornpage.ledger.outbox import Outbox
 from tornpage.scenarios.model.target import Action
+
+_PARTS: Final = {"tasks": TaskRegistry, "history": RunHistory, "outbox": Outbox}
 
 
 def simpler_actions(action: Action) -> Iterator[Action]:
@@ -22,7 +30,8 @@ def simpler_actions(action: Action) -> Iterator[Action]:
         elif _is_action(value):
             for inner in simpler_actions(_as_action(value)):
                 yield Action(action.name, {**action.args, name: {"name": inner.name, "args": inner.args}})
-        yield Action(action.name, {key: one for key, one in action.args.items() if key != name})
+        if name not in _needed(action.name):
+            yield Action(action.name, {key: one for key, one in action.args.items() if key != name})
 
 
 def _is_action(value: object) -> bool:
@@ -31,3 +40,15 @@ def _is_action(value: object) -> bool:
 
 def _as_action(value: Mapping[str, Any]) -> Action:
     return Action(value["name"], dict(value["args"]))
+
+
+@functools.cache
+def _needed(name: str) -> frozenset[str]:
+    """The arguments that a method of the ledger can't be called without; none of an action that is no such method."""
+    if name == "tasks.create":
+        return frozenset(field.name for field in msgspec.structs.fields(NewTask) if field.required)
+    part, _, method = name.partition(".")
+    called = getattr(_PARTS.get(part), method, None)
+    parameters = inspect.signature(called).parameters.values() if callable(called) else ()
+    needed = (one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD)
+    return frozenset(needed)
