@@ -314,7 +314,7 @@ class Executor(Pair):
         except Exception:  # noqa: BLE001 - it fails there, too: it may wait for another caller
             return hang
         message = str(hang).removeprefix(f"{self.real.target.name}: ")
-        return Violation("still-usable-after-the-fault", f"{message}; in a session that was just opened it does")
+        return Violation("still-usable-after-the-fault", f"{message}; in a session that was just opened it returns")
 
     def _require_wanted(self, step: Call, wanted: Answer) -> None:
         """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""

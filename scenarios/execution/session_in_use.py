@@ -16,6 +16,7 @@ from tornpage.faults.reach.library import Library
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.call_timeout import TookTooLongError, in_time
+from tornpage.scenarios.execution.code_under_test import stood_at
 from tornpage.scenarios.execution.dropped import closed_by_threads, collected
 from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.generic_checks.file_modes import StrictUmask
@@ -174,7 +175,9 @@ class SessionInUse:
         """The error for a call that did not return: without any fault the target can't be tested."""
         forget_frames(hang)
         if not self._was_troubled:
-            return HangsError(f"{self.target.name}: {hang}, without any fault")
+            where = stood_at(hang, self.target)
+            stood = f"; it stood at {where}" if where else ""
+            return HangsError(f"{self.target.name}: {hang}, without any fault{stood}")
         return Violation("still-usable-after-the-fault", str(hang))
 
     # -- steps ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, Final, Self
 
 from tornpage.faults import FaultError
-from tornpage.scenarios.execution.finding.source_location import raised_in
+from tornpage.scenarios.execution.code_under_test import raised_in
 from tornpage.scenarios.model.events import Extent, SearchEnded, SearchStarted, Vacuous
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
