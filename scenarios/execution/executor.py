@@ -21,6 +21,7 @@ from tornpage.scenarios.execution.crash import latent
 from tornpage.scenarios.execution.current_reads import require_current
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
+from tornpage.scenarios.execution.half_done import HalfDone
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import OwnSessionError, play_step
 from tornpage.scenarios.execution.interleave.serial import State
@@ -221,11 +222,13 @@ class Executor(Pair):
             self.acknowledged.add(step.action, self.shadow.environment.now_ms)
         if wanted.value is not None:
             self._answering.add(step.action.name)
-        if answer.kind == "done" and answer.value and before == after == self.real.oracle.settled:
+        changes_nothing = answer.kind == "done" and before == after == self.real.oracle.settled
+        if changes_nothing and answer.value:
             self.last_read = (step.action, answer.value)
+        self._judge_half_done(step.action, answer, is_a_read=changes_nothing and answer.value is not None)
         self._note_half_told(answer, before, after)
         if saved is not None and not self._is_followed(answer, before, after):
-            self._put_back(saved, before, after, stages)
+            self._put_back(step.action, saved, before, after, stages)
         else:
             self.made.add(step.action, self.shadow.environment.now_ms)
         self.view = self.real.oracle.settled
@@ -256,14 +259,24 @@ class Executor(Pair):
         elif answer.kind == "done" and after != before:
             self._is_half_told = False
 
-    def _put_back(self, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
+    def _judge_half_done(self, action: Action, answer: Answer, *, is_a_read: bool) -> None:
+        """Judge what a read returns of the files that a failed call has left beside the rows."""
+        half_done, self.half_done = self.half_done, self.half_done if is_a_read else None
+        if half_done is not None and is_a_read and not self.armed and action.name != half_done.action.name:
+            left = self.real.crash_copy()
+            half_done.judge(action, answer.value, left, lambda files: self._answer_again(action, files))
+
+    def _put_back(self, action: Action, saved: Files, before: View, after: View, stages: tuple[View, ...]) -> None:
         """Let the shadow continue from the store's state after a failed call."""
         if self.real.oracle.maybe_committed:
             self.maybe_committed += [(after, self.shadow.crash_copy()), *((stage, None) for stage in stages)]
         # A call that commits more than once may have stopped half-way: then the shadow continues from there.
         half_way = self.real.oracle.settled != before
         left = self.real.crash_copy()
-        if half_way or (before == after and self.real.files_beside(left) != self.real.files_beside(saved)):
+        differs = before == after and self.real.files_beside(left) != self.real.files_beside(saved)
+        if differs and not half_way and action.name not in self.real.target.many_commits:
+            self.half_done = HalfDone(action, saved, self.shadow.crash_copy())
+        if half_way or differs:
             self.put_shadow(left)
         else:
             self.shadow.put(saved)

@@ -14,6 +14,7 @@ from typing import Any, Self
 from tornpage.faults.contention.schedule import Hop
 from tornpage.scenarios.execution.crash.recording import Recording
 from tornpage.scenarios.execution.frames import forget_frames
+from tornpage.scenarios.execution.half_done import HalfDone
 from tornpage.scenarios.execution.hidden_errors import times_met
 from tornpage.scenarios.execution.in_force import InForce
 from tornpage.scenarios.execution.made_again import MadeAgain
@@ -85,6 +86,8 @@ class Pair:
         self.has_failed = False
         # Whether a call has raised whose change had happened, and files beside the rows may be as before it.
         self._is_half_told = False
+        # The last failed call that has left other files beside the rows, while only reads have followed it.
+        self.half_done: HalfDone | None = None
         # Whether a call that changes something has had another answer from the store than from the shadow.
         self._is_numbered_apart = False
         if "statement" in target.depths:

@@ -5,7 +5,8 @@ next call takes for whole leaves every row as it should be. So after such a faul
 met it, and before, to compare, on one that did not (`reading_calls`).
 
 - At once each reading call is made; one that a reader could make before the fault may not fail. Of a call that was
-  acknowledged, or failed and left the state before, each must return what it returns in that state.
+  acknowledged, or failed and left the state before, each must return what it returns in that state; of one that
+  failed and changes nothing visible, what it returns before or after it.
 - After the small change, a call that was acknowledged: the store is closed and opened again, and each reading call is
   made. One that failed, and left the state before: it is made again, as a caller does that tries again; then the same.
 - An opening or a closing: the store is opened again, and each reading call is made.
@@ -19,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from tornpage.scenarios.execution.half_done import raise_if_neither
 from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.session_only import SessionOnly
 from tornpage.scenarios.execution.snapshots import place
@@ -84,8 +86,11 @@ class LaterReads:
             if action is None or not all(any(one.action == action for one in course.reads) for course in courses):
                 continue
             self.made += (Call(action, start.step),)
-            value = expected.answer.value if is_known else NOT_COMPARED
-            self._judge(trial, action, trial.ask(action), value)
+            answer_now = trial.ask(action)
+            self._judge(trial, action, answer_now, expected.answer.value if is_known else NOT_COMPARED)
+            if not is_known and answer_now.kind == "done" and start.action.name not in self._target.many_commits:
+                values = [one.answer.value for course in courses for one in course.reads if one.action == action]
+                raise_if_neither(start.action, action, answer_now.value, values[1], values[0])
 
     def follow(self, trial: Trial, start: Start, answer: Answer) -> None:
         """Make what follows the `answer` to the call of `start`, and the small change; raises `Violation`."""

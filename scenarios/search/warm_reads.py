@@ -6,6 +6,9 @@ call of the workload is made, then the call under the fault, then each reading c
 has happened or it has not; the reading calls must return what they return in that state without a fault. A difference
 counts only if the executor finds it, too, in the point's scenario: it knows answers that tell of the session only.
 
+Of a call that changes nothing which the view shows, such as an export, each read must return what it returns in either
+case; tried are faults that leave other files beside the rows (`execution.half_done`).
+
 Not covered: a fault that the warm session does not meet, since it has read its pages before; calls that were
 acknowledged under a fault (``fuzz`` makes them); and a workload without reading calls.
 """
@@ -13,7 +16,7 @@ acknowledged under a fault (``fuzz`` makes them); and a workload without reading
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,9 +29,12 @@ from tornpage.scenarios.model.judging.answers import agreed, is_alike
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
-from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.model.target import Action, Configuration, Target
 from tornpage.scenarios.search.reading_calls import reading_calls
 from tornpage.scenarios.search.workload import Start
+
+# Of a call that changes nothing visible, so many different outcomes in the files beside the rows are tried.
+_MOST_LEFT: Final = 4
 
 
 class WarmReads:
@@ -38,21 +44,26 @@ class WarmReads:
         self._target, self._directory = target, directory
         self._reads: dict[Configuration, tuple[Action, ...]] = {}
         self._start: Start | None = None
-        # Of a call of the workload: whether one was tried that had happened, and one that had not.
-        self._tried: set[bool] = set()
+        # Of a call of the workload: whether one was tried that had happened, and one that had not; of one that changes
+        # nothing visible the files that were left beside the rows.
+        self._tried: set[object] = set()
         # By the same: the answers without a fault.
         self._wanted: dict[bool, dict[str, Any]] = {}
 
-    def is_due(self, start: Start, answer: Answer, settled: View) -> bool:
-        """Whether to try a fault once more under which the call of `start` has left the state `settled`."""
+    def is_due(self, start: Start, answer: Answer, trial: Trial) -> bool:
+        """Whether to try a fault once more under which the call of `start` got this answer in `trial`."""
         if start is not self._start:
             self._start, self._tried, self._wanted = start, set(), {}
-        is_known = start.before != start.after and settled in (start.before, start.after)
-        if answer.kind != "raised" or start.action in (OPEN, CLOSE) or not is_known:
+        settled = trial.oracle.settled
+        if answer.kind != "raised" or start.action in (OPEN, CLOSE) or settled not in (start.before, start.after):
             return False
-        is_first = (settled == start.after) not in self._tried
-        self._tried.add(settled == start.after)
-        return is_first
+        outcome: object = settled == start.after
+        if start.before == start.after:
+            outcome = hash(frozenset(trial.files_beside(trial.crash_copy()).items()))
+            self._tried = self._tried or {hash(frozenset(trial.files_beside(start.files).items()))}
+        is_new = outcome not in self._tried and len(self._tried) <= _MOST_LEFT
+        self._tried.add(outcome)
+        return is_new
 
     def scenario(self, point: Scenario, start: Start) -> Scenario:
         """The scenario of a point, in a warm session."""
@@ -94,8 +105,14 @@ class WarmReads:
             if answer.kind != "raised" or settled not in (start.before, start.after):
                 return True
             now = dict(self._answers(trial, configuration))
-        wanted = self._answers_without_fault(configuration, start, home, happened=settled == start.after)
-        return all(is_alike(now.get(key), value) for key, value in wanted.items())
+        # Of a call that changes nothing visible it can't be told whether it has happened.
+        kinds = (False, True) if start.before == start.after else (settled == start.after,)
+        wanted = [self._answers_without_fault(configuration, start, home, happened=kind) for kind in kinds]
+        return all(
+            any(is_alike(now.get(key), one[key]) for one in wanted)
+            for key in wanted[0]
+            if all(key in one for one in wanted)
+        )
 
     def _answers_without_fault(
         self, configuration: Configuration, start: Start, home: Path, *, happened: bool

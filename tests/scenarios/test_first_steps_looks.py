@@ -270,3 +270,50 @@ def test_a_read_is_called_with_a_text_that_another_call_had_under_another_name(
     wrote = command("new", "target", "--from", "docs_found:Docs")
     assert wrote.code == 0, wrote
     assert 'Action("find", {"word": "one"})' in (tmp_path / "docs_found_target.py").read_text()
+
+
+# What is exported is as old as the last export; a cache that reads fill is as new as its rows.
+EXPORTING = """
+import json, os, sqlite3
+
+class Contacts:
+    def __init__(self, path):
+        self.dump = f"{path}.json"
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS contact (name TEXT PRIMARY KEY, mail TEXT)")
+        self.known = {}
+
+    def add(self, name: str, mail: str):
+        self.db.execute("INSERT OR REPLACE INTO contact VALUES (?, ?)", (name, mail))
+        self.known.pop(name, None)
+
+    def find(self, name: str):
+        for name, mail in self.db.execute("SELECT name, mail FROM contact WHERE name = ?", (name,)):
+            self.known[name] = mail
+        return self.known.get(name)
+
+    def EXPORT(self):
+        with open(self.dump, "w") as file:
+            json.dump(dict(self.db.execute("SELECT name, mail FROM contact")), file)
+
+    def exported(self):
+        if not os.path.exists(self.dump):
+            return {}
+        with open(self.dump) as file:
+            return json.load(file)
+
+    def close(self):
+        self.db.close()
+"""
+
+
+@pytest.mark.parametrize("exports", [True, False])
+def test_a_copy_that_a_call_makes_is_no_view(command: Command, tmp_path: Path, *, exports: bool) -> None:
+    module = f"contacts_{exports}".lower()
+    # A private method is not called.
+    (tmp_path / f"{module}.py").write_text(EXPORTING.replace("EXPORT", "export" if exports else "_export"))
+    wrote = command("new", "target", "--from", f"{module}:Contacts")
+    assert wrote.code == 0, wrote
+    assert "exported()" not in wrote.out
+    assert ('Action("export")' in (tmp_path / f"{module}_target.py").read_text()) is exports
+    assert "known: name and mail of contact, over its rows" in wrote.out

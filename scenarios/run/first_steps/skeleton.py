@@ -27,7 +27,7 @@ from tornpage.scenarios.run.first_steps.bounds import statement
 from tornpage.scenarios.run.first_steps.left_out import READS_BOTH, WRITE_BEHIND, NotLearned, not_read
 from tornpage.scenarios.run.first_steps.observed import Beat, Observed
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, grouped
-from tornpage.scenarios.run.first_steps.validated import is_put_right_when_read
+from tornpage.scenarios.run.first_steps.validated import is_a_copy, is_put_right_when_read
 from tornpage.scenarios.run.first_steps.values import imports_of, is_plain, literal
 
 _MOST_PROPOSALS: Final = 24
@@ -214,6 +214,8 @@ def _require(written: Written, observed: Observed, home: Path, *, restores: bool
     is_kept = require_contract(target, configuration, home, restores=restores)
     if over_rows and not is_kept and is_put_right_when_read(target, configuration, home / "read", observed.reads):
         raise TargetError(f"{written.name}: {over_rows[0]} is compared with the file only when the store reads")
+    if over_rows and is_a_copy(target, configuration, home / "copy"):
+        raise TargetError(f"{written.name}: {over_rows[0]} shows a copy of the rows that a call makes")
 
 
 # -- the file --------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Whether what a cache holds is compared with the file when the store reads, and may be old before that.
+"""Whether what a store holds or returns, and its rows do not, may be older than they are: then no view shows it.
 
 A cache may be filled by reading, and be valid for a version that each read looks at first. What it holds between the
-calls is then no state of the store, and no view shows it.
+calls is then no state of the store. Nor is a copy that a call of its own makes on disk, such as an export.
 """
 
 import contextlib
@@ -29,4 +29,18 @@ def is_put_right_when_read(target: Target, configuration: Configuration, home: P
                     if one.name in reads:
                         trial.ask(one)
                 return trial.live_view() == trial.fresh_view(integrity=False)
+    return False
+
+
+def is_a_copy(target: Target, configuration: Configuration, home: Path) -> bool:
+    """Whether a new session, which has nothing in memory, shows less than the rows once the calls are made again."""
+    place({}, home)
+    with contextlib.suppress(Violation, TargetError):
+        for step, action in enumerate((*target.workload(), *target.workload()), start=1):
+            with Trial(target, configuration, home, {}) as trial:
+                trial.at_step(step)
+                trial.open()
+                if trial.live_view() != trial.fresh_view(integrity=False):
+                    return True
+                trial.ask(action)
     return False
