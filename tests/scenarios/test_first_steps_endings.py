@@ -199,3 +199,46 @@ def test_of_proposals_that_fail_the_one_is_named_whose_beat_can_be_made(command:
     assert ended.code == 2
     assert "drop(name='heartbeat') fails" not in ended.err
     assert "put(name='heartbeat')" in ended.err
+
+
+WRITES_ELSEWHERE = """
+import sqlite3, threading
+
+class Words:
+    def __init__(self, path):
+        self.path, self._by_thread = path, {}
+        self._connection.execute("CREATE TABLE IF NOT EXISTS words (word TEXT PRIMARY KEY, many INTEGER)")
+
+    @property
+    def _connection(self):
+        mine = threading.get_ident()
+        if mine not in self._by_thread:
+            self._by_thread[mine] = sqlite3.connect(self.path, isolation_level=None)
+        return self._by_thread[mine]
+
+    def put(self, word: str, many: int):
+        self._connection.execute("INSERT OR REPLACE INTO words VALUES (?, ?)", (word, many))
+
+    def save_as(self, name: str):
+        copy = sqlite3.connect(name)
+        self._connection.backup(copy)
+        copy.close()
+"""
+
+
+def test_a_call_that_writes_into_the_working_directory_is_left_out(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "spoken.py").write_text(WRITES_ELSEWHERE)
+    wrote = command("new", "target", "--from", "spoken:Words")
+    assert "not called: save_as: it writes into the working directory: 'alpha'" in wrote.out, wrote
+    assert not (tmp_path / "alpha").exists()
+
+
+def test_a_connection_by_thread_is_asked_for_in_each_process(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "spoken.py").write_text(WRITES_ELSEWHERE)
+    assert command("new", "target", "--from", "spoken:Words").code == 0
+    target = (tmp_path / "spoken_target.py").read_text()
+    assert "_by_thread[threading.get_ident()].close()" in target
+    assert "import threading" in target
+    plan = "write:journal@1=FULL"
+    swept = command("sweep", "--target", "spoken_target:WordsTarget", "--plan", plan, "--quiet", "--jobs", 1)
+    assert swept.code == 0, swept

@@ -13,6 +13,7 @@ NEEDS_AN_OBJECT: Final = "it needs an object"
 NO_EFFECT: Final = "it changed no row that another connection sees, and returned nothing to compare"
 REMOVES_THE_FILE: Final = "it removes the database"
 CLOSES: Final = "it closes the store's connection"
+WRITES_HERE: Final = "it writes into the working directory:"
 LEFT_ALONE: Final = "by its name it waits, communicates or handles connections"
 _WRITES_LATER: Final = "it writes nothing before"
 WRITE_BEHIND: Final = (

@@ -5,6 +5,8 @@ import copy
 import io
 import itertools
 import operator
+import os
+import threading
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final
 
@@ -80,6 +82,12 @@ def holds_data(value: Any, connections: tuple[type, ...]) -> bool:
     return any(not isinstance(one, connections) for one in items)
 
 
+def _key(key: str | int) -> str:
+    """A key of a mapping as the target asks for it, also one that says which thread or process it is."""
+    ours = {threading.get_ident(): "threading.get_ident()", os.getpid(): "os.getpid()"}
+    return ours.get(key, repr(key)) if isinstance(key, int) else repr(key)
+
+
 def connection_in(store: Any, classes: tuple[type, ...]) -> str | None:
     """Where it keeps its connection, as Python reads it: `db`, `_local.connection`, `_pool[0]`; None for nowhere."""
     found = held(store)
@@ -91,7 +99,7 @@ def connection_in(store: Any, classes: tuple[type, ...]) -> str | None:
             items: list[tuple[Any, Any]] = []
             with contextlib.suppress(Exception):  # One that reads a table, or can't be listed.
                 items = list(value.items())
-            inner = [(f"{name}[{key!r}]", one) for key, one in items if isinstance(key, (str, int))]
+            inner = [(f"{name}[{_key(key)}]", one) for key, one in items if isinstance(key, (str, int))]
         elif isinstance(value, (list, tuple)):
             inner = [(f"{name}[{index}]", one) for index, one in enumerate(value)]
         else:

@@ -11,9 +11,11 @@ import contextlib
 import copy
 import inspect
 import operator
+import os
 import re
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -46,6 +48,7 @@ from tornpage.scenarios.run.first_steps.left_out import (
     NEEDS_AN_OBJECT,
     NO_EFFECT,
     REMOVES_THE_FILE,
+    WRITES_HERE,
     EndedError,
     LockedOutError,
     NotLearned,
@@ -72,6 +75,8 @@ from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, cou
 
 # The time of the next call that is kept.
 _STEP_MS: Final = 60_000
+# What Python and tools write there at any time.
+_NOT_OF_A_CALL: Final = frozenset({"__pycache__", ".tornpage", ".pytest_cache", ".hypothesis"})
 # SQLite's levels of synchronous, by number.
 _LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 # How the reason begins why a method that failed is not called.
@@ -322,7 +327,7 @@ class Played:
         """The calls worth a sweep; or why these arguments lead to none."""
         before = self.tables()
         beside, own = self._beside(), self._own_file()
-        with self._not_ended_by(name):
+        with self._not_ended_by(name), _kept_out_of_here(name, args):
             try:
                 with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
                     returned = called(method, copy.deepcopy(args))
@@ -361,6 +366,10 @@ class Played:
             self._environment.now_ms += _STEP_MS
             return [(Action(name, args), 0)]
         return self._why_no_effect(Action(name, args), method, wrote=self._own_file() != own)
+
+    def _evaluated(self, expression: str) -> Any:
+        """What an expression of `connection_in` says of the store."""
+        return eval(expression, {"store": self.store, "os": os, "threading": threading})  # noqa: S307 - our own
 
     def _beside(self) -> dict[str, tuple[int, int, int]]:
         return states_of(self.directory, others(self.directory, self.file))
@@ -443,7 +452,7 @@ class Played:
             self.closes = next((name for name in closing if not needed(getattr(self.own, name))), "")
         close = getattr(self.store, "close", None)
         if close is None and self.connection is not None:
-            close = eval(f"store.{self.connection}.close", {"store": self.store})  # noqa: S307 - as `connection_in` says
+            close = self._evaluated(f"store.{self.connection}.close")
         before = self.tables()
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "close did not return"):
             if close is not None:
@@ -483,3 +492,20 @@ class Played:
 
 def _as_it_is(_call: str) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _kept_out_of_here(call: str, args: Mapping[str, Any]) -> Iterator[None]:
+    """Raise `EndedError` if a call in this scope writes into the working directory, which is not the store's.
+
+    A file that has one of the arguments as its name was made by the call, and is removed.
+    """
+    here = Path.cwd()
+    before = {one.name for one in here.iterdir()}
+    yield
+    new = sorted({one.name for one in here.iterdir()} - before - _NOT_OF_A_CALL)
+    for name in new:
+        if name in args.values() and (here / name).is_file():
+            (here / name).unlink()
+    if new:
+        raise EndedError(call, f"{WRITES_HERE} {new[0]!r}")

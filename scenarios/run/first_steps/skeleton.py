@@ -433,6 +433,7 @@ def _imports(module: str, store: str, observed: Observed, rows: list[str], *, li
     """The imports; `library` is the binding that reads the file, "" for none."""
     needs_contextlib = library or not (observed.closes or (observed.connection or "db").isidentifier())
     standard = ["import contextlib"] if needs_contextlib else []
+    standard += [f"import {name}" for name in ("os", "threading") if f"[{name}." in (observed.connection or "")]
     standard += [f"import {name}" for name in ("json", "pickle") if any(f"{name}.loads(" in text for text in rows)]
     ours = ", ".join(
         ["Action, Configuration, SimpleTarget", *(["awaited"] if observed.is_awaited else [])]
