@@ -538,7 +538,8 @@ class Executor(Pair):
         self.hops = []
         # One of the calls may wait for a third caller, or depend on its session: then neither is made.
         with contextlib.suppress(HangsError, OwnSessionError):
-            files, self.view = play_step(step, self.shadow, State(files, self.view, number), self.hops)
+            state = State({}, {}, number) if step.fresh else State(files, self.view, number)
+            files, self.view = play_step(step, self.shadow, state, self.hops)
         place(files, self.real.directory)
         self.real.oracle.restarted(self.view)
         self.maybe_committed.clear()

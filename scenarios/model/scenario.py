@@ -256,7 +256,7 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     A runs up to its switch point `switch` (0: to its end; negative: to the return of that call), B up to its own `back`
     (0: to its end), then A continues, then B. `callers` is "processes", "threads" or "shared"; the last is one session
     that both call. `earlier` is a call that A has made before, when B was open already. `killed`: the process of B is
-    killed at its point `back`.
+    killed at its point `back`. A call ``open()`` is the opening of the caller's store. `fresh`: there are no files yet.
     """
 
     first: Action
@@ -266,6 +266,7 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
     callers: Callers = "processes"
     earlier: Action | None = None
     killed: bool = False
+    fresh: bool = False
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -291,7 +292,8 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
         hops += ["[B] is killed"] if self.killed else []
         hops += ["[A] continues"] if self.switch else []
         hops += ["[B] continues"] if self.back and not self.killed else []
-        return f"{', '.join(hops)} ({where[self.callers]})"
+        place = "in an empty directory: " if self.fresh else ""
+        return f"{place}{', '.join(hops)} ({where[self.callers]})"
 
 
 def _up_to(point: int) -> str:

@@ -6,6 +6,10 @@ view does not show is met by a call that only reads: it is made again when both 
 from before the other call if a new session has another one. What a session keeps from its first call on is met by a
 call that the first caller has made `earlier`; its next call is judged only if, alone, it does what it does in a new
 session: else the store knows its own, as the owner of a claim.
+
+A call may be the opening of the caller's store (`OPEN`): then its session is not opened before. An opening makes what
+is missing, and two may both find it missing. One that loses this race may be told that the other one holds a lock; any
+other error of SQLite or the system keeps a program from starting (`refusals.keeps_from_opening`).
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +34,7 @@ from tornpage.scenarios.execution.interleave.sessions import (
     pair,
 )
 from tornpage.scenarios.execution.reopen import is_damage
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import in_any_order, in_words, is_alike
@@ -87,10 +92,9 @@ class Stage:
         require_serial(played.outcome, serial, step.first, step.second, self.sessions)
         if between is not None and between.outcome is not None:
             self._require_kept(between.outcome, step, serial, state)
-        # The second has no view if it was killed.
-        for session, shown in zip(self.sessions, views, strict=False):
+        for name, shown in views.items():
             if shown != played.outcome.view:
-                detail = describe(differences(shown, played.outcome.view), f"what {session.name} shows", "the file")
+                detail = describe(differences(shown, played.outcome.view), f"what {name} shows", "the file")
                 sides = {"memory": shown, "disk": played.outcome.view}
                 raise Violation("stale-view", f"after both calls: {detail}", sides)
         self._require_current(played, step, serial)
@@ -99,9 +103,9 @@ class Stage:
 
     def _played(
         self, step: Interleave, serial: Serial, state: State, at_switch: Callable[[Hop], None] | None
-    ) -> tuple[Played, list[View]]:
-        """Play it from the files of its state; return its result, and the final view of each session."""
-        self._open(state, serial, killed=step.killed)
+    ) -> tuple[Played, dict[str, View]]:
+        """Play it from the files of its state; return its result, and the final view of each session that is open."""
+        self._open(state, serial, step)
         try:
             self._make_earlier(step, serial)
             played = self._switch(step, serial, at_switch)
@@ -128,7 +132,7 @@ class Stage:
 
     def _does_as_new(self, step: Interleave, serial: Serial, state: State) -> bool:
         """Whether the first call, alone in the session that made the earlier one, does what it does in a new one."""
-        self._open(state, serial)
+        self._open(state, serial, step)
         try:
             self._make_earlier(step, serial)
             said = self._alone(self.sessions[0], step.first)
@@ -154,7 +158,7 @@ class Stage:
 
     def follows(self, step: Interleave, serial: Serial) -> bool:
         """Whether the second session, opened before, sees what the first one's call has committed."""
-        self._open(serial.state, serial)
+        self._open(serial.state, serial, step)
         first, second = self.sessions
         try:
             first.start(step.first, frozenset())
@@ -166,15 +170,15 @@ class Stage:
         finally:
             both_closed(self.sessions, self.home)
 
-    def _open(self, state: State, serial: Serial, *, killed: bool = False) -> None:
-        """Open both sessions on the files of a state; the second where it can be `killed`."""
+    def _open(self, state: State, serial: Serial, step: Interleave) -> None:
+        """Open both sessions on the files of a state, if their calls don't; the second where it can be killed."""
         place(state.files, self.home)
         setting, opened = Setting(self.home, self.configuration, state.step), list[Session]()
         try:
-            for session in self.sessions:
-                if killed and isinstance(session, InProcess):
+            for session, action in zip(self.sessions, (step.first, step.second), strict=True):
+                if step.killed and isinstance(session, InProcess):
                     session.open_to_be_killed(setting)
-                else:
+                elif action != OPEN:
                     session.open(setting)
                 opened.append(session)
         except Exception as error:
@@ -186,10 +190,14 @@ class Stage:
 
     def _switch(
         self, step: Interleave, serial: Serial, at_switch: Callable[[Hop], None] | None
-    ) -> tuple[Played, list[View]]:
+    ) -> tuple[Played, dict[str, View]]:
         first, second = self.sessions
-        first.start(step.first, frozenset({step.switch} if step.switch else ()))
-        second.start(step.second, frozenset({step.back} if step.back else ()))
+        for session, action, stop in ((first, step.first, step.switch), (second, step.second, step.back)):
+            stops = frozenset({stop} if stop else ())
+            if action == OPEN:
+                session.start_to_open(Setting(self.home, self.configuration, serial.state.step), stops)
+            else:
+                session.start(action, stops)
         self.hops = []
 
         def kill(hop: Hop) -> None:
@@ -203,8 +211,13 @@ class Stage:
             raise Violation("deadlock", f"{deadlock}: {stacks}") from deadlock
         ended = {hop.caller: hop.event for hop in self.hops if isinstance(hop.event, Ended)}
         said: list[Said] = [ended[session.name].result for session in self.sessions]
-        views = [self._look(session) for session, one in zip(self.sessions, said, strict=True) if one != PENDING]
-        outcome = Outcome(said[0], said[1], self._read_file(serial))
+        views = {
+            session.name: self._look(session)
+            for session, action, one in zip(self.sessions, (step.first, step.second), said, strict=True)
+            if one != PENDING and (action != OPEN or one.kind == "done")
+        }
+        is_there = not step.fresh or any(one.kind == "done" for one in said)
+        outcome = Outcome(said[0], said[1], self._read_file(serial) if is_there else serial.state.view)
         beat = self._alone(first, serial.target.heartbeat()) if said[1] == PENDING else None
         points = ended["A"].points, ended["B"].points
         return Played(tuple(self.hops), outcome, points, again=self._asked_again(step, serial), beat=beat), views
@@ -227,8 +240,8 @@ class Stage:
 
         None if it is another one the next time: it returns what is new since the last one.
         """
-        reading = [serial.only_reads(action) for action in (step.first, step.second)]
-        if reading.count(True) != 1 or step.killed:
+        reading = [action != OPEN and serial.only_reads(action) for action in (step.first, step.second)]
+        if reading.count(True) != 1 or step.killed or step.first == OPEN:
             return None
         number = reading.index(True)
         reader, action, wrote = (

@@ -29,12 +29,13 @@ from tornpage.faults.garbage import collect
 from tornpage.scenarios.execution.frames import forget_frames
 from tornpage.scenarios.execution.generic_checks.open_connections import of_any_open_transaction
 from tornpage.scenarios.execution.kill.supervisor import environment_for_children
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import NotCompared
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
-from tornpage.scenarios.model.judging.refusals import is_mistake, says_no
+from tornpage.scenarios.model.judging.refusals import is_mistake, keeps_from_opening, says_no
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 
@@ -95,9 +96,23 @@ def opened(target: Target, setting: Setting) -> Trial:
     return trial.open()
 
 
+def opened_by_turns(target: Target, setting: Setting) -> tuple[Trial | None, Said]:
+    """A session that is opened as a call is made, and the answer; None if the store can't be opened now."""
+    try:
+        return opened(target, setting), Said("done")
+    except (TargetError, Violation):
+        raise
+    except Exception as error:  # noqa: BLE001 - the answer of the store
+        said = msgspec.structs.replace(Said.of(Answer("raised", error=error)), is_mistake=keeps_from_opening(error))
+        # What it has opened until then ends with the error.
+        forget_frames(error)
+    collect()
+    return None, said
+
+
 def made(trial: Trial, action: Action) -> Said:
-    """Make a call."""
-    return Said.of(trial.call_by_stages(action)[0])
+    """Make a call; the opening of the store has been made."""
+    return Said("done") if action == OPEN else Said.of(trial.call_by_stages(action)[0])
 
 
 def shown(trial: Trial) -> View:
@@ -158,6 +173,15 @@ class OnThread:
             self._trial = self._caller.do(lambda: opened(self._target, setting))
             self.trial.around_call = self._gate.watching
 
+    def start_to_open(self, setting: Setting, stops: frozenset[int]) -> None:
+        """Set the opening of the session as its work."""
+
+        def work() -> Said:
+            self._trial, said = opened_by_turns(self._target, setting)
+            return said
+
+        self._caller.start(work, stops)
+
     def at_step(self, step: int) -> None:
         """Set the clock of its session."""
         self.trial.at_step(step)
@@ -201,7 +225,7 @@ class OnThread:
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A request to the process: fork, open, step, call, go, look or close."""
+    """A request to the process: fork, open, step, start to open, call, go, look or close."""
 
     what: str
     argument: Any = None
@@ -244,6 +268,10 @@ class InProcess:
         """Open the session in a child of the process, which starts faster than another process."""
         self._child, self._is_killed = self._do(Ask("fork")), False
         self.open(setting)
+
+    def start_to_open(self, setting: Setting, stops: frozenset[int]) -> None:
+        """Set the opening of the session as its work."""
+        self._pipe.send(Ask("start to open", (setting, stops)))
 
     def kill(self) -> None:
         """Kill the child, and wait until the system has released its locks."""

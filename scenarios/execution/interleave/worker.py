@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,7 +18,17 @@ from tornpage import faults
 from tornpage.faults import files
 from tornpage.faults.contention.turns import Ended, Event, Gate, Turns
 from tornpage.faults.vfs import waiting
-from tornpage.scenarios.execution.interleave.sessions import Ask, Wrong, closed, made, opened, shown
+from tornpage.scenarios.execution.interleave.sessions import (
+    Ask,
+    Said,
+    Setting,
+    Wrong,
+    closed,
+    made,
+    opened,
+    opened_by_turns,
+    shown,
+)
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.target import Target
@@ -88,35 +99,54 @@ class _Worker:
 
     def _answer(self, ask: Ask, shims: faults.Shims) -> Any:
         if ask.what == "open":
-            # SQLite's clock stands still, as in the other process; its random values are others than there.
-            self._watching.enter_context(shims.deterministic(seed=1))
-            on_path = faults.OnPath(self._gate, ask.argument.home)
-            self._watching.enter_context(files.watching(on_path))
-            self._watching.enter_context(shims.watching(on_path))
-            self._trial = opened(self._target, ask.argument)
+            self._watch(ask.argument, shims)
+            try:
+                self._trial = opened(self._target, ask.argument)
+            except BaseException:
+                self._watching.close()
+                raise
             return None
+        if ask.what == "start to open":
+            setting, stops = ask.argument
+            self._watch(setting, shims)
+            return self._by_turns(stops, lambda: self._open(setting))
+        if ask.what == "close":
+            self._watching.close()
         if self._trial is None:
             return None
         if ask.what == "step":
             self._trial.at_step(ask.argument)
         if ask.what == "call":
-            return self._call(*ask.argument)
+            action, stops = ask.argument
+            trial = self._trial
+            return self._by_turns(stops, lambda: made(trial, action))
         if ask.what == "look":
             return shown(self._trial)
         if ask.what == "close":
             trial, self._trial = self._trial, None
-            self._watching.close()
             closed(trial)
             require_let_go(trial.directory)
         return None
 
-    def _call(self, action: Any, stops: frozenset[int]) -> Ended:
-        assert self._trial is not None  # noqa: S101 - checked by the caller
+    def _watch(self, setting: Setting, shims: faults.Shims) -> None:
+        """Count the operations of the session that is about to be opened, until it is closed."""
+        # SQLite's clock stands still, as in the other process; its random values are others than there.
+        self._watching.enter_context(shims.deterministic(seed=1))
+        on_path = faults.OnPath(self._gate, setting.home)
+        self._watching.enter_context(files.watching(on_path))
+        self._watching.enter_context(shims.watching(on_path))
+
+    def _open(self, setting: Setting) -> Said:
+        self._trial, said = opened_by_turns(self._target, setting)
+        return said
+
+    def _by_turns(self, stops: frozenset[int], work: Callable[[], Said]) -> Ended:
+        """Do this once it has the turn; at its points the other process gets that."""
         self._pipe.recv()
         self._turns.begin(stops)
         self._turns.at_work = True
         try:
-            said = made(self._trial, action)
+            said = work()
         finally:
             self._turns.at_work = False
         return Ended(self._turns.points, said)

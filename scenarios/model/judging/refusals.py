@@ -94,3 +94,14 @@ def is_mistake(error: BaseException) -> bool:
             return code & 0xFF in _NONSENSE
         return isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError)
     return isinstance(error, _MISTAKES) and not isinstance(error, AssertionError)
+
+
+def keeps_from_opening(error: BaseException) -> bool:
+    """Whether an exception of a store that another caller opens, too, is neither about a lock nor its own answer.
+
+    A call may lose a race by a broken constraint, an opening may not: a table that is made twice, a directory, a row.
+    """
+    name = type(error).__name__
+    if isinstance(error, BlockingIOError) or any(faults.is_busy(one) for one in faults.causes(error)):
+        return False
+    return is_mistake(error) or isinstance(error, sqlite3.Error | OSError) or is_foreign(error) or name in _CONSTRAINTS

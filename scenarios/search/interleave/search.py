@@ -19,10 +19,10 @@ the schedule (fuzz has those before and after it).
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -33,7 +33,7 @@ from tornpage.scenarios.execution.finding.shrink import shown
 from tornpage.scenarios.execution.interleave.schedule import OpenedOnceError, OwnSessionError, Played, Stage
 from tornpage.scenarios.execution.interleave.serial import Run, Serial, State
 from tornpage.scenarios.execution.interleave.sessions import pair, shared_processes
-from tornpage.scenarios.execution.session_in_use import HangsError
+from tornpage.scenarios.execution.session_in_use import OPEN, HangsError
 from tornpage.scenarios.execution.snapshots import held_open, siblings
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation
@@ -45,6 +45,7 @@ from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.forecast import Forecast
 from tornpage.scenarios.search.interleave.both_stopped import BothStopped
 from tornpage.scenarios.search.interleave.by_nature import ByNature, OneCallerError
+from tornpage.scenarios.search.interleave.openings import Openings, no_files
 from tornpage.scenarios.search.interleave.other_arguments import OtherArguments
 from tornpage.scenarios.search.interleave.pairs import Pairs
 from tornpage.scenarios.search.interleave.states import SCHEDULES_A_STATE, States
@@ -186,6 +187,7 @@ class Interleavings(Search):
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
         self._both = BothStopped(self.generator)
         self._hangs.clear()
+        openings = self._openings(part) if callers == "processes" and OPEN not in self.target.workload() else None
         pairs, used, waiting, rest = Pairs(self.generator), UsedSessions(), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
             serial = self._serial(part.configuration, stage.home, state)
@@ -198,10 +200,9 @@ class Interleavings(Search):
                 return False
             rest += left
             waiting.append((serial, steps))
-            for step in used.of(serial, calls, callers):
-                if self.enough():
-                    return False
-                self._try(stage, serial, step)
+            further = [used.of(serial, calls, callers), *([openings.at(serial, calls)] if openings else [])]
+            if not self._all_tried(stage, serial, chain.from_iterable(further)):
+                return False
         # What some states have left of their share goes to the others.
         for serial, steps in waiting:
             if rest <= 0 or steps.have_ended:
@@ -211,6 +212,21 @@ class Interleavings(Search):
                 return False
             rest = left
         self.left_out(sum(not steps.have_ended for _, steps in waiting))
+        if openings is None or part.first:
+            return True
+        serial = Serial(self.target, part.configuration, stage.home, no_files())
+        return self._all_tried(stage, serial, openings.on_no_files(serial, self.target.workload()))
+
+    def _openings(self, part: Part) -> Openings:
+        draw = Random(f"{self.seed} {self.name} openings {part}")  # noqa: S311 - the same for each part
+        return Openings(draw, lambda: self._points[0], self.left_out, limited=self.most_schedules is not None)
+
+    def _all_tried(self, stage: Stage, serial: Serial, steps: Iterable[Interleave]) -> bool:
+        """Try these schedules; False if the search has to end."""
+        for step in steps:
+            if self.enough():
+                return False
+            self._try(stage, serial, step)
         return True
 
     def _free_home(self) -> Path:
@@ -444,7 +460,7 @@ class Interleavings(Search):
             ended = {hop.caller: hop.event for hop in hops if isinstance(hop.event, Ended)}
             one, two = (ended.get(name, _NOT_ENDED) for name in "AB")
             self._points, self._returns = (one.points, two.points), one.returns
-        if step.switch and step.earlier is None:
+        if step.switch and step.earlier is None and OPEN not in step.actions:
             self._both.note(step, hops)
             self.seen.update((_MADE + step.first.name, _MADE + step.second.name))
         counts["tried"] += 1

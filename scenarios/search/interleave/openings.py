@@ -1,0 +1,93 @@
+"""Schedules in which a caller opens the store: while the other one does so, too, or is in the middle of a call.
+
+Method. On an empty directory two processes open the store: both may find that a table, a column or a first row is
+missing. Where a store makes its files with its first call only, they make that call. At the states of the workload one
+opens the store at each switch point of the other's call, and the other makes its call at each switch point of the
+opening; two open it if that changes what the file shows, as a recovery of unfinished work does.
+
+With a budget a few calls of other names at each state, and a few of the switch points, drawn by the seed.
+
+Not covered: threads that open the store at the same time, and two openings of a file of an earlier version.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from random import Random
+from typing import Final
+
+from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.interleave.serial import Serial, State
+from tornpage.scenarios.execution.session_in_use import OPEN
+from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.scenario import Interleave
+from tornpage.scenarios.model.target import Action
+
+# With a budget: the switch points of two openings on an empty directory, and of a call and an opening; and the calls of
+# one state.
+_POINTS_OF_THE_FIRST: Final = 24
+_POINTS: Final = 3
+_CALLS: Final = 2
+
+
+class Openings:
+    """The schedules of one part after the other; with a budget (`limited`) each name of a call comes once.
+
+    `points`: the number of switch points of the first call of the schedule that was tried last. `left_out` is told how
+    many schedules the budget leaves out.
+    """
+
+    def __init__(
+        self, draw: Random, points: Callable[[], int], left_out: Callable[[int], None], *, limited: bool
+    ) -> None:
+        self._draw, self._points, self._left_out, self._limited = draw, points, left_out, limited
+        self._tried: set[str] = set()
+
+    def on_no_files(self, serial: Serial, workload: tuple[Action, ...]) -> Iterator[Interleave]:
+        """Those of two callers for whom there is no file yet; `serial` is of that state."""
+        first = self._makes_the_files(serial, workload)
+        if first is not None:
+            yield from self._of(Interleave(first, first, fresh=True), _POINTS_OF_THE_FIRST)
+
+    def at(self, serial: Serial, calls: list[Action]) -> Iterator[Interleave]:
+        """Those at a state at which the store accepts these calls."""
+        if serial.run(OPEN).view != serial.state.view:
+            yield from self._of(Interleave(OPEN, OPEN), _POINTS)
+        for action in self._calls(serial, calls):
+            yield from self._of(Interleave(action, OPEN), _POINTS)
+            yield from self._of(Interleave(OPEN, action), _POINTS)
+
+    def _calls(self, serial: Serial, calls: list[Action]) -> Iterator[Action]:
+        """Calls that change something; with a budget a few, each of another name."""
+        changing = (one for one in calls if serial.run(one).view != serial.state.view)
+        if not self._limited:
+            yield from changing
+            return
+        others = {one.name: one for one in changing if one.name not in self._tried}
+        for action in islice(others.values(), _CALLS):
+            self._tried.add(action.name)
+            yield action
+
+    def _of(self, step: Interleave, most: int) -> Iterator[Interleave]:
+        """One after the other, then the switch points of the first."""
+        yield step
+        points = range(1, self._points() + 1)
+        chosen = sorted(self._draw.sample(points, most)) if self._limited and most < len(points) else points
+        self._left_out(len(points) - len(chosen))
+        for at in chosen:
+            yield Interleave(step.first, step.second, at, fresh=step.fresh)
+
+    @staticmethod
+    def _makes_the_files(serial: Serial, workload: tuple[Action, ...]) -> Action | None:
+        """The opening, or the first call of the workload, whichever makes the files."""
+        try:
+            if serial.run(OPEN).files:
+                return OPEN
+        except (sqlite3.Error, Violation):
+            # There is no table yet that a fresh reader could read.
+            pass
+        return next((one for one in workload if serial.run(one).said.kind == "done"), None)
+
+
+def no_files() -> State:
+    """The state of an empty directory."""
+    return State({}, {}, 1)
