@@ -28,6 +28,8 @@ _POINTS_OF_THE_FIRST: Final = 24
 _POINTS: Final = 3
 _CALLS: Final = 2
 
+_OPENED: Final = Interleave(OPEN, OPEN)
+
 
 class Openings:
     """The schedules of one part after the other; with a budget (`limited`) each name of a call comes once.
@@ -50,15 +52,24 @@ class Openings:
 
     def at(self, serial: Serial, calls: list[Action]) -> Iterator[Interleave]:
         """Those at a state at which the store accepts these calls."""
-        if serial.run(OPEN).view != serial.state.view:
-            yield from self._of(Interleave(OPEN, OPEN), _POINTS)
+        if _changes(serial, OPEN):
+            yield from self._of(_OPENED, _POINTS)
         for action in self._calls(serial, calls):
             yield from self._of(Interleave(action, OPEN), _POINTS)
             yield from self._of(Interleave(OPEN, action), _POINTS)
 
+    @staticmethod
+    def number(serial: Serial, calls: list[Action], points_of: Callable[[Interleave], int]) -> int:
+        """How many there are at a state without a budget; `points_of` tries a schedule, as in `__init__`."""
+        changing = [one for one in calls if _changes(serial, one)]
+        firsts = [Interleave(one, OPEN) for one in changing] + ([_OPENED] if _changes(serial, OPEN) else [])
+        # An opening has as many for each of them.
+        of_an_opening = 1 + points_of(Interleave(OPEN, changing[0])) if changing else 0
+        return sum(1 + points_of(one) for one in firsts) + of_an_opening * len(changing)
+
     def _calls(self, serial: Serial, calls: list[Action]) -> Iterator[Action]:
         """Calls that change something; with a budget a few, each of another name."""
-        changing = (one for one in calls if serial.run(one).view != serial.state.view)
+        changing = (one for one in calls if _changes(serial, one))
         if not self._limited:
             yield from changing
             return
@@ -86,6 +97,10 @@ class Openings:
             # There is no table yet that a fresh reader could read.
             pass
         return next((one for one in workload if serial.run(one).said.kind == "done"), None)
+
+
+def _changes(serial: Serial, action: Action) -> bool:
+    return serial.run(action).view != serial.state.view
 
 
 def no_files() -> State:

@@ -3,8 +3,9 @@
 Method. The workload is played once; at each of its states two of its calls are made by two sessions on one directory:
 the first up to a switch point, the second to its end, then the rest of the first. Every switch point of the first is
 tried, which is every schedule with one preemption, and a seeded sample in which the second is stopped as well, or its
-process is killed there. Ordered pairs in which both calls change the same row come first, then those in which one
-changes something. The result has to be one of the serial results (`execution.interleave.serial`).
+process is killed there; and a process opens the store (`openings`). Ordered pairs in which both calls change the same
+row come first, then those in which one changes something. The result has to be one of the serial results
+(`execution.interleave.serial`).
 
 The target declares the kinds of callers, `callers`: "processes", "threads" (each with a store of its own) or "shared"
 (two threads on one store); () is a store for one caller, which is not tried. A target without a declaration is tried in
@@ -13,7 +14,7 @@ what the first has committed, or two calls of two sessions conflict one after th
 one of them leaves open). Such a store keeps its state, or a part of it, in memory, and is correct as long as it is the
 only writer of the file. The search reports this in a note, not as a finding.
 
-Not covered: opening and closing during a call, more than two callers, a kill in a call of many commits, and faults in
+Not covered: closing during a call, more than two callers, a kill in a call of many commits, and faults in
 the schedule (fuzz has those before and after it).
 """
 
@@ -22,6 +23,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, product
 from pathlib import Path
 from random import Random
@@ -187,7 +189,7 @@ class Interleavings(Search):
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
         self._both = BothStopped(self.generator)
         self._hangs.clear()
-        openings = self._openings(part) if callers == "processes" and OPEN not in self.target.workload() else None
+        openings = self._openings(part)
         pairs, used, waiting, rest = Pairs(self.generator), UsedSessions(), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
             serial = self._serial(part.configuration, stage.home, state)
@@ -217,7 +219,10 @@ class Interleavings(Search):
         serial = Serial(self.target, part.configuration, stage.home, no_files())
         return self._all_tried(stage, serial, openings.on_no_files(serial, self.target.workload()))
 
-    def _openings(self, part: Part) -> Openings:
+    def _openings(self, part: Part) -> Openings | None:
+        """The schedules in which a caller opens the store; None if that is not tried."""
+        if part.kind != "processes" or OPEN in self.target.workload():
+            return None
         draw = Random(f"{self.seed} {self.name} openings {part}")  # noqa: S311 - the same for each part
         return Openings(draw, lambda: self._points[0], self.left_out, limited=self.most_schedules is not None)
 
@@ -279,6 +284,7 @@ class Interleavings(Search):
         """About how many schedules a part has, and how long one takes: each call is made twice, one after the other."""
         callers: Callers = next(one for one in CALLERS if one == part.kind)
         used, number, seconds, before = UsedSessions(), 0, 0.0, self.counts["tried"]
+        openings = self._openings(part)
         with self.company(), pair(self.target, callers, home := next(self._homes)) as sessions:
             stage = Stage(sessions, home, part.configuration)
             for state in self._states(part):
@@ -307,7 +313,18 @@ class Interleavings(Search):
                     back = max((itself or points[str(second), str(second)])[1] - 1, 0)
                     stops = (self.preemptions > 1) + self._may_be_killed(second, callers)
                     number += 1 + at + returns + at * back * stops
+                if openings is not None:
+                    number += openings.number(serial, calls, partial(self._points_of, stage, serial))
+            if openings is not None and part.first == 0:
+                serial = Serial(self.target, part.configuration, home, no_files())
+                step = next(openings.on_no_files(serial, self.target.workload()), None)
+                number += 0 if step is None else 1 + self._points_of(stage, serial, step)
         return Forecast(number, seconds / max(self.counts["tried"] - before, 1))
+
+    def _points_of(self, stage: Stage, serial: Serial, step: Interleave) -> int:
+        """The number of switch points of the first call."""
+        self._try(stage, serial, step)
+        return self._points[0]
 
     @property
     def _budget(self) -> int | None:
@@ -450,8 +467,11 @@ class Interleavings(Search):
             self._leave_if_held(stage)
             return
         except Violation as violation:
-            is_finding, hops = True, stage.hops
             self._leave_if_held(stage)
+            if not self.is_declared and (step.fresh or OPEN in step.actions):
+                self._note_opening(step)
+                return
+            is_finding, hops = True, stage.hops
             if not self.is_declared:
                 self._by_nature.require_in_order(stage, serial, step, violation, self._calls_worth_making)
             counts["findings"] += 1
@@ -475,6 +495,14 @@ class Interleavings(Search):
         )
         where = Place(stage.configuration, serial.state.step, " and ".join(map(str, step.actions)), str(step))
         self.recorder.tell(PointTried(series, True, got_busy, where, is_finding))  # noqa: FBT003 - it is a record
+
+    def _note_opening(self, step: Interleave) -> None:
+        """A program that declares no callers may be started once only."""
+        beside = "opens it, too," if step.first == step.second else "makes a call"
+        self.note(
+            f"not judged: a process that opens the store while another one {beside} fails a check; declare "
+            'callers = ("processes",) to have it judged'
+        )
 
     def _leave_if_held(self, stage: Stage) -> None:
         """A leftover would affect every later check, so this directory is not used again."""
