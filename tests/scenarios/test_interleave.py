@@ -50,7 +50,7 @@ OTHER = Action("claim", {"worker": "two"})
 BUGS = [
     bug
     for bug in all_bugs().values()
-    if "interleave" in bug.searches and bug.sound and bug.target().callers != ("processes",)
+    if "interleave" in bug.searches and bug.sound and bug.target().callers != ("processes",)  # type: ignore[attr-defined]
 ]
 
 
