@@ -177,7 +177,7 @@ def finding_of(recorder: Recorder) -> tuple[Finding, Interleave]:
 )
 def test_one_of_two_first_starts_fails(name: str, says: str) -> None:
     finding, step = finding_of(searched(name))
-    assert (finding.code, step.fresh, len(finding.scenario.steps)) == ("not-serializable", True, 1)
+    assert (finding.code, step.fresh, len(finding.scenario.steps)) == ("opens-together", True, 1)
     assert says in finding.message
     assert str(step).startswith("in an empty directory: [A] ")
 

@@ -9,7 +9,7 @@ session: else the store knows its own, as the owner of a claim.
 
 A call may be the opening of the caller's store (`OPEN`): then its session is not opened before. An opening makes what
 is missing, and two may both find it missing. One that loses this race may be told that the other one holds a lock; any
-other error of SQLite or the system keeps a program from starting (`refusals.keeps_from_opening`).
+other error of SQLite or the system keeps a program from starting (`opens-together`).
 """
 
 from collections.abc import Callable, Sequence
@@ -89,6 +89,7 @@ class Stage:
         between = Between(self.sessions, read) if may_share and step.switch else None
         played, views = self._played(step, serial, state, None if between is None else between.at_switch)
         files = left_in(self.home)
+        _require_opened(played.outcome, step)
         require_serial(played.outcome, serial, step.first, step.second, self.sessions)
         if between is not None and between.outcome is not None:
             self._require_kept(between.outcome, step, serial, state)
@@ -296,6 +297,16 @@ class Stage:
                 session.close()
             except Exception:  # noqa: BLE001, S112 - as above
                 continue
+
+
+def _require_opened(outcome: Outcome, step: Interleave) -> None:
+    """Require that no caller that opens the store, or makes its files, fails where each one alone does not."""
+    both = ("A", step.first, outcome.first), ("B", step.second, outcome.second)
+    for (name, action, said), (other, beside, _) in (both, both[::-1]):
+        if said.is_mistake and (action == OPEN or step.fresh):
+            raise Violation(
+                "opens-together", f"{name}: {action} {said} beside {other}: {beside}; one after the other both work"
+            )
 
 
 def play_step(step: Interleave, twin: Trial, state: State, hops: list[Hop]) -> tuple[Files, View]:

@@ -249,6 +249,16 @@ _TABLE: Final = (
         scope="interleave",
     ),
     Check(
+        "opens-together",
+        "a process that opens the store while another one does, or is in a call, can use it",
+        "hermes-agent 21628, code_puppy 490, sirepo 2579: each of two processes found a column or a table missing, and "
+        "the second one to make it did not start.",
+        "Look for what is missing and make it in one transaction that begins with BEGIN IMMEDIATE, or make it in one "
+        "statement (CREATE TABLE IF NOT EXISTS, INSERT OR IGNORE, mkdir(exist_ok=True)); where one process does this "
+        "before all others start, name the check in unpromised.",
+        scope="interleave",
+    ),
+    Check(
         "error-is-not-hidden",
         "under a fault the caller gets the error that SQLite raised, or one that has it as its cause or names it",
         "Code that always sends ROLLBACK after a failure masks the real error with 'cannot rollback - no "

@@ -89,7 +89,8 @@ class SQLAlchemyPool(ItemsTarget):
     title = f"SQLAlchemy {version('sqlalchemy')}, unmodified: ORM sessions on a connection pool"
     # `PRAGMA journal_mode` is sent by the user's own handler.
     unpromised: Mapping[str, str] = {
-        "waits-for-a-short-lock": "PRAGMA journal_mode = WAL on a new file waits for no lock"
+        "waits-for-a-short-lock": "PRAGMA journal_mode = WAL on a new file waits for no lock",
+        "opens-together": "create_all() looks for a table, and then makes it",
     }
 
     def make(self, path: Path, configuration: Configuration, environment: Environment) -> PooledStore:  # noqa: ARG002
