@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import functools
 import sys
+import threading
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,7 @@ from typing import Any, Final
 from unittest import mock
 
 from tornpage.faults.contention.begun_tasks import begun_by, watched
-from tornpage.faults.contention.idle import POLL_S, all_idle, real_sleep
+from tornpage.faults.contention.idle import LOOKS, POLL_S, all_idle, real_sleep, sleep_of
 from tornpage.faults.contention.loops import the_loop
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.arm import connect_unwatched
@@ -196,6 +197,21 @@ async def quiet(others: "frozenset[asyncio.Task[Any]] | None" = None) -> None:
         await _threads_quiet()
         now = sorted((id(one), id(getattr(one, "_fut_waiter", None))) for one in left)
         turns, waits = (turns + 1 if now == waits else 0), now
+
+
+async def quiet_of(threads: Iterable[threading.Thread]) -> None:
+    """Wait until these threads have ended or sleep, whatever others do; the loop then hears what they have told it."""
+    before: dict[int | None, bytes | None] | None = None
+    looks = 0
+    for _ in range(_POLLS):
+        now = {one.native_id: sleep_of(one.native_id) for one in threads if one.is_alive()}
+        looks = looks + 1 if now == before and None not in now.values() else 0
+        if not now or looks >= LOOKS:
+            break
+        before = now
+        real_sleep(POLL_S)
+    for _ in range(_CALLBACKS):
+        await asyncio.sleep(0)
 
 
 async def _threads_quiet() -> None:

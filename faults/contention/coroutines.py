@@ -1,4 +1,5 @@
-"""Two coroutines of one event loop in turns: the first up to its nth await, the second to its end, then the rest.
+"""Two coroutines of one event loop in turns: the first up to its nth await, the second to its end or to an await of its
+own, then the rest of the first, and of the second.
 
 Each runs in a task of its own, and it, and the tasks that it begins (`begun_tasks`), make a step only while it has the
 turn; once it has ended, what is left of these runs freely. The end of such a task counts as an await. If the one with
@@ -58,20 +59,31 @@ class Unsettled(Exception):  # noqa: N818 - neither a finding nor an error
 class Pair:
     """Runs two coroutine functions once. `seen` are the awaits of each, `was_switched` whether it was at the `at`th.
 
-    Those of the tasks that they begin count, too.
+    Those of the tasks that they begin count, too. The second one stands at its `back`th await (0: at none). `stood`
+    gets the index of one that stands, and its coroutine; `ended` the index, the result and the number of awaits of each
+    when it has ended. What they raise ends the run.
     """
 
-    def __init__(self, at: int = 0) -> None:
-        self.at = at
+    def __init__(
+        self,
+        at: int = 0,
+        back: int = 0,
+        *,
+        stood: Callable[[int, Any], None] = lambda *_: None,
+        ended: Callable[[int, Any, int], None] = lambda *_: None,
+    ) -> None:
+        self.at, self.back = at, back
+        self._tell_stood, self._tell_ended = stood, ended
         self.seen = [0, 0]
         self.was_switched = False
         self._loop: Any = the_loop()
         self._results: list[Any] = [None, None]
         self._has_ended = [False, False]
         # Tasks that are ready to make their next step, or have ended, and wait for nothing but the turn; the task that
-        # made the last step of the first coroutine before the switch.
+        # made the last step before the switch, and which coroutine gets the turn.
         self._ready: set[object] = set()
         self._stood: object = None
+        self._next = 1
         # What runs of each: itself, and its tasks.
         self._works: list[list[Any]] = [[], []]
         # Whose turn it is (None: both run, -1: neither), how often that has changed, and what waits for it.
@@ -81,7 +93,7 @@ class Pair:
         self._helps, self._helped_at = 0, -1
         self._changed = self._loop.Event()
         self._threads = threading.Condition()
-        self._failure: Deadlock | Unsettled | None = None
+        self._failure: BaseException | None = None
         self._is_over = False
 
     async def run(self, first: Work, second: Work) -> list[Any]:
@@ -145,7 +157,15 @@ class Pair:
             self._results[index] = error
         finally:
             self._has_ended[index] = True
+            if not self._is_over:
+                self._tell(self._tell_ended, index, self._results[index], self.seen[index])
             self._give(None if all(self._has_ended) else 1 - index)
+
+    def _tell(self, whom: Callable[..., None], *what: Any) -> None:
+        try:
+            whom(*what)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self._failure = error
 
     @types.coroutine
     def _begun(self, index: int, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -184,8 +204,11 @@ class Pair:
         self.seen[index] += 1
         if index == 0 and self.seen[0] == self.at and not self._has_ended[1]:
             self.was_switched = True
-            self._stood = me
-            self._give(_NEITHER)
+        elif not (index == 1 and self.seen[1] == self.back and self.was_switched and not self._has_ended[0]):
+            return
+        self._stood, self._next = me, 1 - index
+        self._tell(self._tell_stood, index, self._works[index][0])
+        self._give(_NEITHER)
 
     # -- turns ---------------------------------------------------------------------------------------------
 
@@ -255,13 +278,13 @@ class Pair:
                 continue
             stood_s, polls = moment - since, polls + 1
             if self._turn == _NEITHER:
-                # What the first one has passed to a thread is done before the second one begins, in each run.
+                # What one has passed to a thread is done before the other one begins, in each run.
                 if (
                     all_idle()
                     or (stood_s > _IDLE_IN_ANY_CASE_S and self._stood in self._ready)
                     or self._is_late(stood_s)
                 ):
-                    self._give(1)
+                    self._give(self._next)
             else:
                 real_sleep(_POLL_S)
                 if self._turn is None and stood_s > _PATIENCE_S:

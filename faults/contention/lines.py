@@ -4,11 +4,13 @@ Left out are frames of the harness, of modules that pass a call on (``contextlib
 system. Those of packages that drive SQLite, and of Python's library, are shown only if there is no other.
 """
 
+import inspect
 import linecache
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 _OURS: Final = frozenset({"tornpage", "threading", "queue", "asyncio", "contextlib", "concurrent"})
 # Packages that do something for their caller, whose line says more.
@@ -38,15 +40,34 @@ def stack_of(frame: FrameType | None) -> str:
     return " < ".join(map(str, _lines(frame)[:4]))
 
 
+def line_of_await(work: Any) -> Line | None:
+    """The innermost such line at which a coroutine, or one that it awaits, waits."""
+    frames: list[FrameType] = []
+    while inspect.iscoroutine(work):
+        if work.cr_frame is not None:
+            frames.insert(0, work.cr_frame)
+        work = work.cr_await
+    return next(iter(_lines_of(frames)), None)
+
+
 def _lines(frame: FrameType | None) -> list[Line]:
+    return _lines_of(_outwards(frame))
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _lines_of(frames: Iterable[FrameType]) -> list[Line]:
     found: list[Line] = []
     of_drivers: list[Line] = []
-    while frame is not None:
+    for frame in frames:
         code, name = frame.f_code, str(frame.f_globals.get("__name__", ""))
         is_ours = name.partition(".")[0] in _OURS and ".known_bugs" not in name and ".libraries" not in name
         if not is_ours and "importlib" not in name:
             source = linecache.getline(code.co_filename, frame.f_lineno).strip()
             lines = of_drivers if name.partition(".")[0] in _DRIVERS else found
             lines.append(Line(code.co_filename, frame.f_lineno, source))
-        frame = frame.f_back
     return found or of_drivers

@@ -267,7 +267,7 @@ def interleave(
     tornpage interleave                                 the reference, some schedules
     tornpage interleave --profile nightly               every schedule of every pair of calls
     tornpage interleave --callers threads               two threads with a store each
-    tornpage interleave --callers shared                two threads on one store
+    tornpage interleave --callers shared                two threads, or tasks, on one store
 
     A target for one caller only (callers = (), or one that does not see what others commit) is not tried; the run
     reports that, and ends with exit code 2.

@@ -29,6 +29,7 @@ from tornpage.scenarios.execution.generic_checks.open_connections import (
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.snapshots import Files, Holder, beside, require_let_go
 from tornpage.scenarios.execution.temporary_names import drawn_for
+from tornpage.scenarios.model.awaited import LoopInUseError
 from tornpage.scenarios.model.judging.answers import as_data
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -272,6 +273,8 @@ class SessionInUse:
             return Answer("refused", refusal)
         except TookTooLongError as hang:
             raise self._hung(hang) from None
+        except LoopInUseError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever the store raises is its answer
             forget_frames(error)
             certainty = self.session.outcome_of(error) if self.session is not None else None

@@ -12,14 +12,27 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
-from tornpage.faults.contention.awaits import quiet
+from tornpage.faults.contention.awaits import quiet_of
 from tornpage.scenarios.model.entered import Entered
+from tornpage.scenarios.model.target import TargetError
 
 # A call by one of these names ends the store, and its loop.
 _CLOSING: Final = ("close", "aclose", "disconnect", "__aexit__", "stop", "dispose")
+
+
+class LoopInUseError(TargetError):
+    """A call of an asynchronous store whose event loop runs in another thread."""
+
+
+_RUNS_ALREADY: Final = (
+    "two threads call one asynchronous store, whose calls run on one event loop; let `make` return what `awaited` "
+    'returns to have them switched there, or leave "shared" out of `callers`'
+)
 
 
 def awaited(store: Any, *openings: str) -> "Awaited":
@@ -31,6 +44,19 @@ def awaited(store: Any, *openings: str) -> "Awaited":
     its opening fails. Raises what they raise.
     """
     return Awaited(store, openings)
+
+
+_RUNS: ContextVar[Callable[[Coroutine[Any, Any, Any]], Any] | None] = ContextVar("tornpage_awaited", default=None)
+
+
+@contextlib.contextmanager
+def run_by(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> Iterator[None]:
+    """Inside this scope `run` gets each coroutine to be run to its end, and returns its value."""
+    token = _RUNS.set(run)
+    try:
+        yield
+    finally:
+        _RUNS.reset(token)
 
 
 def unwrapped(store: Any) -> Any:
@@ -45,6 +71,7 @@ class Awaited:
         # With a factory it leaves the thread's current loop alone.
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
+        before = {*threading.enumerate()}
         try:
             self._store = self._end_of(store)
             for opening in openings:
@@ -55,7 +82,7 @@ class Awaited:
                 with contextlib.suppress(Exception):
                     self._close_store()
             # A thread that has failed to connect, and has been stopped, reports that to the loop.
-            self._loop.run_until_complete(quiet())
+            self._loop.run_until_complete(quiet_of([one for one in threading.enumerate() if one not in before]))
             self._end()
             raise
 
@@ -89,9 +116,17 @@ class Awaited:
         """The value of what may be awaited; of an asynchronous generator all that it yields."""
         if inspect.isasyncgen(returned):
             returned = _all_of(returned)
-        if inspect.isawaitable(returned):
-            return self._runner.run(returned if inspect.iscoroutine(returned) else _value_of(returned))
-        return returned
+        if not inspect.isawaitable(returned):
+            return returned
+        run = _RUNS.get() or self.run
+        return run(returned if inspect.iscoroutine(returned) else _value_of(returned))
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end on the store's loop. Raises `LoopInUseError`."""
+        if self._loop.is_running() and asyncio._get_running_loop() is None:
+            coroutine.close()
+            raise LoopInUseError(_RUNS_ALREADY)
+        return self._runner.run(coroutine)
 
     def _end(self) -> None:
         """Cancel what still runs, and close the loop."""

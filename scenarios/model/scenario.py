@@ -286,7 +286,7 @@ class Interleave(msgspec.Struct, frozen=True, tag="interleave"):
         return " and ".join(sorted((self.first.name, self.second.name)))
 
     def __str__(self) -> str:
-        where = {"processes": "two processes", "threads": "two threads", "shared": "two threads on one store"}
+        where = {"processes": "two processes", "threads": "two threads", "shared": "two callers of one store"}
         hops = [] if self.earlier is None else [f"[A] {self.earlier}"]
         hops += [f"[A] {self.first} {_up_to(self.switch)}", f"[B] {self.second} {_up_to(self.back)}"]
         hops += ["[B] is killed"] if self.killed else []

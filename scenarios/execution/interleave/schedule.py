@@ -23,10 +23,12 @@ from tornpage.faults.contention.schedule import Deadlock, Hop, alone, switch
 from tornpage.faults.contention.turns import Ended, Paused, Waiting
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.interleave.between import Between, file_now, is_of_whole_calls, require_kept
+from tornpage.scenarios.execution.interleave.one_loop import switched
 from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, State, file_view, left_in, require_serial
 from tornpage.scenarios.execution.interleave.sessions import (
     PENDING,
     InProcess,
+    OnThread,
     Said,
     Session,
     Setting,
@@ -206,7 +208,11 @@ class Stage:
                 second.kill()
 
         try:
-            switch(first, second, self.hops, kill if step.killed else at_switch)
+            if isinstance(first, OnThread) and first.on_loop is not None and isinstance(second, OnThread):
+                works = first.work(step.first), second.work(step.second)
+                switched(first.on_loop, works, (step.switch, step.back), self.hops, at_switch)
+            else:
+                switch(first, second, self.hops, kill if step.killed else at_switch)
         except Deadlock as deadlock:
             stacks = "; ".join(f"{name} at {stack}" for name, stack in sorted(deadlock.stacks.items()))
             raise Violation("deadlock", f"{deadlock}: {stacks}") from deadlock

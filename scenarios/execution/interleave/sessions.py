@@ -11,7 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, Self
@@ -32,6 +32,7 @@ from tornpage.scenarios.execution.kill.supervisor import environment_for_childre
 from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.awaited import Awaited
 from tornpage.scenarios.model.judging.answers import NotCompared
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -157,7 +158,11 @@ class OnThread:
         self.other = other
         self._gate = gate
         self._caller = Caller(name, gate, at_calls=shared, at_requests=shared)
+        self._is_shared = shared
         self._trial: Trial | None = None
+        # The store, if it is asynchronous and shared: its calls are made on its loop, which this thread runs.
+        self.on_loop: Awaited | None = None
+        self._work: Callable[[], Said] | None = None
 
     @property
     def trial(self) -> Trial:
@@ -169,9 +174,27 @@ class OnThread:
 
     def open(self, setting: Setting) -> None:
         """Open the session, unless it shares the other one's."""
-        if self.other is None:
-            self._trial = self._caller.do(lambda: opened(self._target, setting))
-            self.trial.around_call = self._gate.watching
+        if self.other is not None:
+            self.on_loop = self.other.on_loop
+            return
+        self._trial = self._do(lambda: opened(self._target, setting))
+        store = getattr(self.trial.session, "_store", None)
+        if self._is_shared and isinstance(store, Awaited):
+            if self.on_loop is None:
+                # Its connections may belong to the thread that has opened it.
+                self._caller.do(lambda: closed(self.trial))
+                self._trial = opened(self._target, setting)
+                store = getattr(self.trial.session, "_store", None)
+            self.on_loop = store
+        self.trial.around_call = self._gate.watching
+
+    def _do(self, work: Callable[[], Any]) -> Any:
+        return self._caller.do(work) if self.on_loop is None else work()
+
+    def work(self, action: Action) -> Callable[[], Said]:
+        """What makes a call."""
+        trial = self.trial
+        return lambda: made(trial, action)
 
     def start_to_open(self, setting: Setting, stops: frozenset[int]) -> None:
         """Set the opening of the session as its work."""
@@ -188,11 +211,14 @@ class OnThread:
 
     def start(self, action: Action, stops: frozenset[int]) -> None:
         """Set the call to make, and the points to stop before."""
-        trial = self.trial
-        self._caller.start(lambda: made(trial, action), stops)
+        self._work = self.work(action)
+        if self.on_loop is None:
+            self._caller.start(self._work, stops)
 
     def go(self) -> Event:
         """Give it the turn."""
+        if self.on_loop is not None and self._work is not None:
+            return Ended(0, self._work())
         event = self._caller.go()
         if isinstance(event, Ended) and isinstance(event.result, BaseException):
             raise event.result
@@ -210,14 +236,14 @@ class OnThread:
     def look(self) -> View:
         """The session's view; raises `Violation`."""
         trial = self.trial
-        view: View = self._caller.do(lambda: shown(trial))
+        view: View = self._do(lambda: shown(trial))
         return view
 
     def close(self) -> None:
         """Close the session."""
         if self._trial is not None:
             trial, self._trial = self._trial, None
-            self._caller.do(lambda: closed(trial))
+            self._do(lambda: closed(trial))
 
     def end(self) -> None:
         """End the thread."""
