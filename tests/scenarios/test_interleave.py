@@ -81,12 +81,13 @@ def test_calls_in_order_are_made_once_for_all_kinds_of_callers(monkeypatch: pyte
     monkeypatch.setattr(Serial, "_make", noted)
     target = JobsTarget(meeting_stores.Jobs)
     target.calls = (ADD,)
-    recorder = interleave(target, "threads", schedules=24)
+    # That opens the store, too.
+    recorder = interleave(target, "processes", schedules=24)
     of_one_kind, tried = len(made), recorder.count("schedules")
     made.clear()
     recorder = interleave(target, "threads", "processes", schedules=24)
     assert recorder.findings == []
-    assert recorder.count("schedules") >= 2 * tried
+    assert recorder.count("schedules") > tried
     assert len(made) == of_one_kind > 2
 
 
