@@ -46,6 +46,11 @@ from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 # Each part has a process that its children are forked from, which takes half a second to start.
 _KILLS_A_PART: Final = 50
 
+_NOT_MADE: Final = (
+    "it has not made that operation, which this process has; what a module keeps from one store to the next, such as a "
+    "cache by function, explains it: let `make` begin with an empty one"
+)
+
 
 class Kill(PointSearch):
     """Kills one target's processes over configurations; reports findings to a `Recorder`."""
@@ -139,7 +144,7 @@ class Kill(PointSearch):
             self.counts["warm"] += point.is_warm
             self.seen[" ".join(point.kind)] += 1
         else:
-            how = "was killed by another process" if exit_status.killed else "lived on"
+            how = "was killed by another process" if exit_status.killed else f"lived on: {_NOT_MADE}"
             self.vacuous(f"{point.condition} in {point.call} at {configuration}: the process {how}")
         return exit_status
 
