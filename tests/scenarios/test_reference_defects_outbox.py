@@ -183,6 +183,8 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
         put(queue, "_ENDED_SQL", queue._ENDED_SQL.replace("<", "<=")), messages.pruning),
     "a bad count is kept": (
         put(legacy, "_attempts", lambda value: value if isinstance(value, int) else 0), messages.import_files),
+    "the most attempts of a file are none": (
+        after(legacy, "_attempts", lambda number: number % 1_000_000), messages.import_files),
     "an envelope counts from nothing": (
         after(passes.RecoveringQueue, "_envelope", lambda one: replace(one, attempt=one.attempt - 1)), messages.passes),
     "an empty budget sends one": (

@@ -99,6 +99,15 @@ def finish_what_was_seen(self: Any, run_id: str, status: str, **said: Any) -> ru
     return ended
 
 
+def list_by_the_second(self: Any, listed: Any = RunHistory.list, **filters: Any) -> list[runs.Run]:
+    oldest_first = listed(self, **filters)[::-1]
+    return sorted(oldest_first, key=lambda run: -(run.started_at // 1_000))
+
+
+def refuse_at_any_time(run: Any, status: Any, end: Any, refuse: Any = runs._refuse_other_result) -> None:
+    refuse(run, status, replace(end, finished_at=None))
+
+
 def lock_again(self: Any, path: Path, worker_id: str, lock: Any = ledger.Workers._lock_new_file) -> None:
     path.unlink(missing_ok=True)
     lock(self, path, worker_id)
@@ -234,6 +243,10 @@ DEFECTS: dict[str, tuple[Patch, Callable[[], Any]]] = {
     "recovery reads the runs before it has the lock": (
         several(put(Recovery, "run", run_on_what_was_seen),
                 put(Recovery, "_in_flight", lambda self, _: runs.RUNS.decode_all(self.seen))), run_scripts.recovery),
+    "runs that began within a second are taken for equal": (
+        put(RunHistory, "list", list_by_the_second), edges.equal_times),
+    "the same end at another time is the same report": (
+        put(runs, "_refuse_other_result", refuse_at_any_time), run_scripts.run_ends),
     "the log has the user's own time": (put(recovery_module, "_as_utc", in_local_time), run_scripts.recovery),
 }  # fmt: skip
 

@@ -361,6 +361,14 @@ def equal_times() -> Iterator[Action]:
         yield call("history.start", task_id=name, worker_id="w", run_id=name, started_at=START_MS)
     yield call("history.list")
     yield call("outbox.recover", cutoff=None)
+    # A millisecond apart, and inserted in the other order.
+    for name, at in (("l1", START_MS + 1), ("l0", START_MS)):
+        yield create(name, owner_key="main")
+        yield call("history.start", task_id=name, worker_id="w", run_id=name, started_at=at)
+        content = {"id": name, "channel": "mail", "to": "you", "enqueuedAt": at}
+        yield call("legacy_file", name=f"{at % START_MS == 0}.json", content=content)
+    yield call("outbox.import_legacy")
+    yield from (call("history.list"), *looks[:4], call("outbox.list"), call("outbox.recover", cutoff=None))
 
 
 def taken_ids() -> Iterator[Action]:

@@ -235,6 +235,7 @@ def import_files() -> Iterator[Action]:
         {"id": "i", **base, "retryCount": 3.0, "lastAttemptAt": 9, "turnId": " t ", "accountId": 5},
         {"id": "j", **base, "retryCount": 9, "idempotencyKey": "k", "more": [1]},
         {"id": "k", **base, "retryCount": 5}, {"id": "l", **base, "enqueuedAt": None, "lastAttemptAt": "x"},
+        *({"id": f"n{count}", **base, "retryCount": count} for count in (999_999, 1_000_000, 1_000_001)),
     ]  # fmt: skip
     for number, content in enumerate(files):
         yield call("legacy_file", name=f"f{number:02}.json", content=content)

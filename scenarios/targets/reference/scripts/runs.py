@@ -69,6 +69,12 @@ def run_ends() -> Iterator[Action]:
         yield call("history.finish", **{"run_id": "z", "status": "success", **wrong})
     yield call("history.finish", run_id="z", status="success", finished_at=5, cost_usd=0)
     yield call("history.finish", run_id="z", status="success", finished_at=5)
+    # The same end with one other fact is another report.
+    for other in (
+        {"finished_at": 2 * START_MS}, {"cost_usd": 1}, {"turns": 0}, {"tokens_in": 0}, {"tokens_out": 0},
+        {"artifacts": [1]}, {"reason": "x"},
+    ):  # fmt: skip
+        yield call("history.finish", run_id="z", status="success", **other)
     yield create("y", status="lost", run_id="late")
     yield call("tasks.finish", task_id="y", status="succeeded", run_id="late")
 
