@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Final
 
 from tornpage.faults.reach.names import Names
@@ -71,12 +72,16 @@ class OpenFiles:
         self.handles.discard(file)
         self._names.closed(file)
 
-    def is_ours(self, name: int | None, path: str | None) -> bool:
+    def is_ours(self, name: int | None, path: str | None, are_copied: Callable[[], bool]) -> bool:
         """Whether a journal or a log belongs to a connection that was opened under this shim.
 
         While a super-journal is open here, SQLite deletes journals by names that it read from it: they count as ours.
+        If a VFS of the program may have copied the name (`are_copied`), the path decides.
         """
-        return bool(self._supers) or self._names.belongs(name, path)
+        if self._supers or self._names.belongs(name, path):
+            return True
+        beside = {f"{one}{suffix}" for one in self.open_databases() for suffix, _ in _SUFFIX_ROLES}
+        return path in beside and are_copied()
 
     def has(self, identity: tuple[int, int]) -> bool:
         """Whether a database of this device and inode is open."""

@@ -46,6 +46,7 @@ from tornpage.faults.plan import KILL, VFS_KINDS, Fault
 from tornpage.faults.reach import subinterpreters
 from tornpage.faults.reach.bindings import open_memory
 from tornpage.faults.reach.library import CANTOPEN, IOERR, OK, SIGNATURES, IoMethods, Library, reach
+from tornpage.faults.reach.proof import IN_MEMORY, Vfs
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs import shared_files
 from tornpage.faults.vfs.open_files import BESIDE, OpenFiles, role_of_flags, role_of_path
@@ -390,7 +391,7 @@ class Shim:
                     return IOERR
                 path = _text(args[1])
                 role = role_of_path(path)
-                if role in BESIDE and not self._files.is_ours(args[1], path):
+                if role in BESIDE and not self._files.is_ours(args[1], path, self._has_a_vfs_of_the_program):
                     return base(*args)  # type: ignore[no-any-return]
                 return self._perform(base, kind, role, path, args)
             except BaseException as error:  # noqa: BLE001 - nothing may reach C
@@ -405,7 +406,7 @@ class Shim:
         # Pass the name on as the same pointer: SQLite keeps it, and reads beyond its end.
         args = (vfs, name, file, flags, out)
         role, path = role_of_flags(flags), _text(name)
-        if not self._depth or (role in BESIDE and not self._files.is_ours(name, path)):
+        if not self._depth or (role in BESIDE and not self._files.is_ours(name, path, self._has_a_vfs_of_the_program)):
             return base(*args)
         # SQLite closes a file whose open failed only if it has a method table.
         methods = ctypes.c_size_t.from_address(file)
@@ -433,6 +434,20 @@ class Shim:
                 holders = (one.library.title for one in others if one._files.has(identity))
                 shared_files.opened(path, self.library.title, holders)
         return result
+
+    def _has_a_vfs_of_the_program(self) -> bool:
+        """Whether the library has a VFS that is neither the system's nor ours, such as one in Python by apsw.
+
+        Not found: one that is the default, before all others in SQLite's list.
+        """
+        known = {one.address for one in self.library.vfss} | {one.address for one in (*self.pasts, *self.guests)}
+        address = self.library.vfss[0].address
+        while address:
+            vfs = Vfs.from_address(address)
+            if address not in known and ctypes.string_at(vfs.zName) != IN_MEMORY.encode():
+                return True
+            address = vfs.pNext or 0
+        return False
 
     # -- tables --------------------------------------------------------------------------------------------
 

@@ -90,6 +90,11 @@ class Past:
         self._name_address = immortal(name.encode() + b"\0")
         self._vfs.zName = self._name_address
 
+    @property
+    def address(self) -> int:
+        """Where it is."""
+        return self._address
+
     def refresh(self) -> None:
         """Copy the functions that the VFS has now, ours included: a connection that uses this copy is watched."""
         ctypes.memmove(self._address, self.of.address, self._size)
