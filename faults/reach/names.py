@@ -6,8 +6,8 @@ the URI parameters in between (``pager.c``, `sqlite3PagerOpen`). It passes these
 as the database is opened.
 
 Not distinguished: files without a name, and super-journals, whose names are stored elsewhere. If the journal's name
-does not follow the database's (a VFS that copies names), the paths decide; so they do for a journal whose own name was copied
-(`OpenFiles.is_ours`).
+does not follow the database's (a VFS that copies names), the paths decide; so they do for a journal whose own name
+was copied (`OpenFiles.is_ours`).
 """
 
 import ctypes

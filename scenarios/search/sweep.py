@@ -175,7 +175,7 @@ class Sweep(PointSearch):
         if _is_of_a_file(point):
             self._later_reads.read(trial, point.start, answer)
         else:
-            self._is_due = self._warm_reads.is_due(point.start, answer, trial)
+            self._is_due = self._warm_reads.is_due(point.start, answer, trial, point.series.kind)
 
     def judge_later(self, trial: Trial, point: Point, answer: Answer) -> None:
         """After a fault of a plain file: what later calls return."""

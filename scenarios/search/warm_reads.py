@@ -9,8 +9,9 @@ counts only if the executor finds it, too, in the point's scenario: it knows ans
 Of a call that changes nothing which the view shows, such as an export, each read must return what it returns in either
 case; tried are faults that leave other files beside the rows (`execution.half_done`).
 
-Not covered: a fault that the warm session does not meet, since it has read its pages before; calls that were
-acknowledged under a fault (``fuzz`` makes them); and a workload without reading calls.
+A fault that the warm session does not meet, since it has read its pages before, leaves its turn to one of another kind.
+
+Not covered: calls that were acknowledged under a fault (``fuzz`` makes them), and a workload without reading calls.
 """
 
 import contextlib
@@ -47,13 +48,16 @@ class WarmReads:
         # Of a call of the workload: whether one was tried that had happened, and one that had not; of one that changes
         # nothing visible the files that were left beside the rows.
         self._tried: set[object] = set()
+        # By the same the kinds of faults that a warm session did not meet, and the one that is tried now.
+        self._unmet: set[tuple[object, str]] = set()
+        self._now: tuple[object, str] = (None, "")
         # By the same: the answers without a fault.
         self._wanted: dict[bool, dict[str, Any]] = {}
 
-    def is_due(self, start: Start, answer: Answer, trial: Trial) -> bool:
-        """Whether to try a fault once more under which the call of `start` got this answer in `trial`."""
+    def is_due(self, start: Start, answer: Answer, trial: Trial, kind: str) -> bool:
+        """Whether to try a fault of this kind once more, under which the call of `start` got this answer in `trial`."""
         if start is not self._start:
-            self._start, self._tried, self._wanted = start, set(), {}
+            self._start, self._tried, self._unmet, self._wanted = start, set(), set(), {}
         settled = trial.oracle.settled
         if answer.kind != "raised" or start.action in (OPEN, CLOSE) or settled not in (start.before, start.after):
             return False
@@ -61,9 +65,11 @@ class WarmReads:
         if start.before == start.after:
             outcome = hash(frozenset(trial.files_beside(trial.crash_copy()).items()))
             self._tried = self._tried or {hash(frozenset(trial.files_beside(start.files).items()))}
-        is_new = outcome not in self._tried and len(self._tried) <= _MOST_LEFT
+        if outcome in self._tried or len(self._tried) > _MOST_LEFT or (outcome, kind) in self._unmet:
+            return False
         self._tried.add(outcome)
-        return is_new
+        self._now = outcome, kind
+        return True
 
     def scenario(self, point: Scenario, start: Start) -> Scenario:
         """The scenario of a point, in a warm session."""
@@ -102,6 +108,10 @@ class WarmReads:
             except Violation:
                 return False
             settled = trial.oracle.settled
+            if answer.kind != "raised":
+                # Its pages were read before: another kind of fault may have the same outcome.
+                self._unmet.add(self._now)
+                self._tried.discard(self._now[0])
             if answer.kind != "raised" or settled not in (start.before, start.after):
                 return True
             now = dict(self._answers(trial, configuration))
