@@ -9,7 +9,8 @@ counts only if the executor finds it, too, in the point's scenario: it knows ans
 Of a call that changes nothing which the view shows, such as an export, each read must return what it returns in either
 case; tried are faults that leave other files beside the rows (`execution.half_done`).
 
-A fault that the warm session does not meet, since it has read its pages before, leaves its turn to one of another kind.
+A fault that the warm session does not meet, since it has read its pages before, leaves its turn to one of another kind;
+so does one with which the executor finds nothing.
 
 Not covered: calls that were acknowledged under a fault (``fuzz`` makes them), and a workload without reading calls.
 """
@@ -93,6 +94,12 @@ class WarmReads:
         violation, _ = play(self.scenario(point, start), self._target, self._directory)
         if violation is not None:
             raise violation
+        self._leave_to_another()
+
+    def _leave_to_another(self) -> None:
+        """Let another kind of fault try the same outcome: this one did not come, or not in the scenario."""
+        self._unmet.add(self._now)
+        self._tried.discard(self._now[0])
 
     def _is_as_in_one_state(self, configuration: Configuration, start: Start, fault: Arm, home: Path) -> bool:
         """Whether all reading calls return, after the fault, what they return in the state that the file shows."""
@@ -109,9 +116,8 @@ class WarmReads:
                 return False
             settled = trial.oracle.settled
             if answer.kind != "raised":
-                # Its pages were read before: another kind of fault may have the same outcome.
-                self._unmet.add(self._now)
-                self._tried.discard(self._now[0])
+                # Its pages were read before.
+                self._leave_to_another()
             if answer.kind != "raised" or settled not in (start.before, start.after):
                 return True
             now = dict(self._answers(trial, configuration))
