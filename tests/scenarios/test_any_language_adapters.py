@@ -112,3 +112,36 @@ def test_memory_first_is_caught_with_its_fault_and_the_twin_mends_it(
     assert "FIXED" in command("replay", file, "--target", sound).out
     ran = command("crash", "--target", sound, "--states", 4, "--quiet")
     assert ran.code == 0, ran
+
+
+ROLLED_BACK = """
+require "sqlite3"
+require ARGV[0]
+class Adapter
+  def initialize = @db = SQLite3::Database.new(":memory:")
+  # SQLite rolls back by itself when the disk is full.
+  def fail_so
+    @db.execute("ROLLBACK")
+    raise SQLite3::FullException, "database or disk is full"
+  end
+  def call(name, _args, _now_ms)
+    return @db.transaction { fail_so } if name == "block"
+    @db.execute("BEGIN")
+    begin
+      fail_so
+    rescue SQLite3::Exception
+      @db.execute("ROLLBACK")
+    end
+  end
+end
+adapter = Adapter.new
+%w[block itself].each { |name| puts Tornpage.answer({}, adapter, { "do" => "call", "action" => name })[:message] }
+"""
+
+
+@needs("ruby", ["ruby", "-e", "require 'sqlite3'"], "no ruby: apt install ruby ruby-sqlite3")
+def test_the_ruby_gem_hides_no_error_by_its_own_rollback() -> None:
+    script = ["ruby", "-e", ROLLED_BACK, str(ADAPTERS / "ruby" / "tornpage.rb")]
+    block, itself = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert block == "SQLite3::FullException: database or disk is full"
+    assert itself == "SQLite3::SQLException: cannot rollback - no transaction is active"

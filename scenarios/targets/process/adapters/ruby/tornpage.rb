@@ -26,7 +26,15 @@ module Tornpage
   rescue Refused => e
     { answer: "refused", message: e.message }
   rescue StandardError => e
+    e = e.cause if e.cause && rolls_back_by_itself(e)
     { answer: "failed", message: "#{e.class}: #{e.message}" }
+  end
+
+  # The gem's `transaction` block sends ROLLBACK after any error, also if SQLite has rolled back already. That raises "cannot
+  # rollback" in the place of the error, which is its cause.
+  def self.rolls_back_by_itself(error)
+    innermost = (error.backtrace || []).take_while { |line| line.include?("/sqlite3/") }
+    innermost.any? { |line| line.match?(/[`'#]transaction'/) }
   end
 
   def self.result_of(description, adapter, request)
