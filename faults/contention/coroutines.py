@@ -7,8 +7,8 @@ the turn can't go on, the tasks that the other one has begun help, while that on
 the other one's call has begun. If that is not enough (the other one holds what it waits for: an asyncio lock, a lock of
 the database), the other one gets the turn; so a sound pair ends, and the same schedule makes the same steps. A worker
 thread that waits in SQLite's busy handler waits for the other coroutine, in virtual time. When neither goes on in its
-turn, both run freely, as in a loop without turns; if still neither makes a step for a long time, they wait for each
-other.
+turn, both run freely, as in a loop without turns; if still neither makes a step for a long time, or no timer and no
+thread is left that could let one go on, they wait for each other.
 
 A coroutine can't go on if all threads of the process sleep, as the system reports it: a thread that waits for a
 processor is awake. If that can't be settled (a thread stays awake for ten seconds), the schedule can't be judged:
@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from tornpage.faults.contention.awaits import always_awaited, sending, throwing
 from tornpage.faults.contention.begun_tasks import begun_by, watched
-from tornpage.faults.contention.idle import all_idle, is_reported, real_monotonic, real_sleep
+from tornpage.faults.contention.idle import all_idle, all_wait_for_locks, is_reported, real_monotonic, real_sleep
 from tornpage.faults.contention.lines import stack_of
 from tornpage.faults.contention.loops import the_loop
 from tornpage.faults.contention.schedule import Deadlock
@@ -287,7 +287,7 @@ class Pair:
                     self._give(self._next)
             else:
                 real_sleep(_POLL_S)
-                if self._turn is None and stood_s > _PATIENCE_S:
+                if self._turn is None and (stood_s > _PATIENCE_S or (polls > _IDLE_POLLS and self._is_over_for_good())):
                     self._failure = Deadlock(self._places(), "A and B wait for each other")
                 elif self._turn is not None and ((polls > _IDLE_POLLS and all_idle()) or self._is_late(stood_s)):
                     if self._help():
@@ -297,6 +297,15 @@ class Pair:
                     self._give(None if idle > 2 or self._has_ended[other] else other)
             if self._failure is not None:
                 return
+
+    def _is_over_for_good(self) -> bool:
+        """Whether nothing can make a step any more: no timer, no file and no thread; asyncio's own loop shows that."""
+        if self._loop is not asyncio:
+            return False
+        loop = asyncio.get_running_loop()
+        timers, selector = getattr(loop, "_scheduled", None), getattr(loop, "_selector", None)
+        # It watches one file of its own, by which threads wake it up.
+        return timers == [] and selector is not None and len(selector.get_map()) == 1 and all_wait_for_locks()
 
     def _is_late(self, stood_s: float) -> bool:
         """Whether no step was made for too long; where the system reports threads, nothing is known then."""

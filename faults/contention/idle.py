@@ -67,6 +67,12 @@ def all_idle() -> bool:
     return False
 
 
+def all_wait_for_locks() -> bool:
+    """Whether all other threads of this process wait for locks, without a limit, and none of them has run since."""
+    seen = _asleep("self")
+    return seen is not None and all(_waits_without_a_limit("self", one) for one in seen) and _asleep("self") == seen
+
+
 class Quiet:
     """Detects that all threads of a process but the calling one sleep, at several polls in a row.
 

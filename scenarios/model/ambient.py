@@ -5,7 +5,7 @@ Method. Inside `Ambient.during` time-machine stops Python's clock at the environ
 it on. ``os.urandom``, and with it ``uuid.uuid4`` and ``secrets``, the functions of the module ``random``, and SQLite's
 ``random()`` and ``randomblob()`` yield values that depend only on the call, its time, and how often the session has
 made it at that time. So the same call leads to the same state in every session, and a call that is made again draws
-other values.
+other values. Each of two callers of one session (`calling_as`) counts its own.
 
 Not covered: generators of a store's own (``random.Random()``, NumPy's), a name that was bound to ``os.urandom``, and a
 loop that waits for a time without sleeping, which never ends.
@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Final
 
 from tornpage import faults
@@ -32,8 +33,20 @@ _os: Any = os
 _random: Any = random
 _urandom = os.urandom
 _own: Final = {name: getattr(time, name) for name in ("time", "time_ns")}
-# By thread, the generators of the scopes that it is in; a thread that a store has started draws from the newest.
-_drawing: dict[int, list[random.Random]] = {}
+# By caller or thread, the generators of the scopes that it is in; a thread that a store has started draws from the
+# newest.
+_drawing: dict[int | str, list[random.Random]] = {}
+_CALLER: ContextVar[str] = ContextVar("tornpage_caller", default="")
+
+
+@contextlib.contextmanager
+def calling_as(name: str) -> Iterator[None]:
+    """Inside this scope, of a thread or a task, calls are those of one of two callers."""
+    token = _CALLER.set(name)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
 
 
 def is_available() -> bool:
@@ -50,7 +63,7 @@ class Ambient:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._made: Counter[tuple[str, int]] = Counter()
+        self._made: Counter[tuple[str, str, int]] = Counter()
 
     def opened(self, make: Callable[[], Any]) -> Any:
         """The store that `make` returns.
@@ -71,8 +84,9 @@ class Ambient:
     def during(self, call: str, *, later_ms: int = 0) -> Iterator[None]:
         """Inside this scope, which makes `call`, the store takes its time and its random values from here."""
         now_ms = self._environment.now_ms
-        self._made[call, now_ms] += 1
-        seed = f"{call} at {now_ms} for the {self._made[call, now_ms]}th time"
+        made = _CALLER.get(), call, now_ms
+        self._made[made] += 1
+        seed = f"{call} at {now_ms} for the {self._made[made]}th time"
         generator = random.Random(seed)  # noqa: S311 - repeatable
         with _stopped_at(now_ms + later_ms), _drawn_from(generator), faults.shims().seeded(seed):
             yield
@@ -109,21 +123,21 @@ def _as_c_has_them() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _drawn_from(generator: random.Random) -> Iterator[None]:
-    thread, state = threading.get_ident(), random.getstate()
-    _drawing.setdefault(thread, []).append(generator)
+    owner, state = _CALLER.get() or threading.get_ident(), random.getstate()
+    _drawing.setdefault(owner, []).append(generator)
     _os.urandom = _random._urandom = _draw
     random.seed(generator.getrandbits(64))
     try:
         yield
     finally:
         random.setstate(state)
-        _drawing[thread].remove(generator)
-        if not _drawing[thread]:
-            del _drawing[thread]
+        _drawing[owner].remove(generator)
+        if not _drawing[owner]:
+            del _drawing[owner]
         if not _drawing:
             _os.urandom = _random._urandom = _urandom
 
 
 def _draw(size: int) -> bytes:
-    own = _drawing.get(threading.get_ident()) or next(reversed(_drawing.values()), None)
+    own = _drawing.get(_CALLER.get() or threading.get_ident()) or next(reversed(_drawing.values()), None)
     return own[-1].randbytes(size) if own else _urandom(size)

@@ -169,7 +169,10 @@ def test_a_task_that_is_cancelled_before_it_begins_does_nothing() -> None:
     asyncio.run(main())
 
 
-def test_a_deadlock_names_where_the_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_timer", [False, True])
+def test_a_deadlock_names_where_the_tasks_wait(has_timer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one at once if nothing is left that could let one go on, such as a timer."""
+
     async def both(one: asyncio.Lock, two: asyncio.Lock) -> None:
         async with one:
             await asyncio.sleep(0)
@@ -178,9 +181,11 @@ def test_a_deadlock_names_where_the_tasks_wait(monkeypatch: pytest.MonkeyPatch) 
 
     async def main() -> None:
         one, two = asyncio.Lock(), asyncio.Lock()
+        if has_timer:
+            asyncio.get_running_loop().call_later(60, two.release)
         await Pair(2).run(lambda: gathered(both(one, two)), lambda: gathered(both(two, one)))
 
-    monkeypatch.setattr(coroutines, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(coroutines, "_PATIENCE_S", 0.3 if has_timer else 30)
     with pytest.raises(Deadlock) as raised:
         asyncio.run(main())
     assert all("async with two" in place for place in raised.value.stacks.values())

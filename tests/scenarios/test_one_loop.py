@@ -3,6 +3,7 @@
 import asyncio
 import linecache
 import sqlite3
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,20 @@ class ItemsTarget(SimpleTarget):
         return dict(connection.execute("SELECT name, n FROM item").fetchall())
 
 
+class Stamps(BlocksUnderALock):
+    """Sound, with a random value in each row, which two tasks draw in turns."""
+
+    async def add(self, name: str) -> int:
+        async with self.lock:
+            await asyncio.sleep(0)
+            self.db.execute("INSERT OR REPLACE INTO item VALUES (?, ?)", (name, uuid.uuid4().hex))
+        return 0
+
+
+class Drawn(ItemsTarget):
+    deterministic = True
+
+
 BLOCKS, PAIRS = ItemsTarget(Blocks), ItemsTarget(Pairs, "connect")
 IN_PROCESSES = ItemsTarget(PairsUnderALock, "connect", callers="processes")
 
@@ -159,7 +174,11 @@ def test_what_another_task_does_between_two_awaits_is_found(name: str, code: str
 
 @pytest.mark.parametrize(
     ("target", "ways"),
-    [(ItemsTarget(BlocksUnderALock), {"once"}), (ItemsTarget(PairsUnderALock, "connect"), {"once", "twice"})],
+    [
+        (ItemsTarget(BlocksUnderALock), {"once"}),
+        (ItemsTarget(PairsUnderALock, "connect"), {"once", "twice"}),
+        (Drawn(Stamps), {"once"}),
+    ],
 )
 def test_tasks_that_take_a_lock_are_not_accused(target: ItemsTarget, ways: set[str]) -> None:
     recorder = interleave(target)

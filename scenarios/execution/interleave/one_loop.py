@@ -17,6 +17,7 @@ from tornpage.faults.contention.coroutines import Pair, Unsettled
 from tornpage.faults.contention.lines import line_of_await
 from tornpage.faults.contention.schedule import Hop
 from tornpage.faults.contention.turns import Ended, Paused, Point
+from tornpage.scenarios.model.ambient import calling_as
 from tornpage.scenarios.model.awaited import Awaited, run_by
 from tornpage.scenarios.model.target import TargetError
 
@@ -29,8 +30,8 @@ Work = Callable[[], Any]
 class _Call:
     """A call on a thread of its own."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, name: str, work: Work) -> None:
+        self._name, self._work = name, work
         # What it awaits, one after the other, and None at its end; and what that came to.
         self._asked, self._answers = SimpleQueue[Any](), SimpleQueue[Any]()
         self._result: Any = None
@@ -42,7 +43,8 @@ class _Call:
         while (awaitable := self._asked.get()) is not None:
             answer: tuple[Any, BaseException | None]
             try:
-                answer = await awaitable, None
+                with calling_as(self._name):
+                    answer = await awaitable, None
             except BaseException as error:  # noqa: BLE001 - the call's own, to handle
                 answer = None, error
             self._answers.put(answer)
@@ -80,7 +82,7 @@ def switched(
     `at_switch` gets the turn at whose end the first of them has ended, while the other one stands. Raises `Deadlock`,
     and `TargetError` if the schedule can't be judged.
     """
-    first, second = map(_Call, works)
+    first, second = map(_Call, _NAMES, works)
 
     def ended(index: int, result: Any, seen: int) -> None:
         if isinstance(result, BaseException):

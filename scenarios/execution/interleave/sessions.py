@@ -32,6 +32,7 @@ from tornpage.scenarios.execution.kill.supervisor import environment_for_childre
 from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.ambient import calling_as
 from tornpage.scenarios.model.awaited import Awaited
 from tornpage.scenarios.model.judging.answers import NotCompared
 from tornpage.scenarios.model.judging.checks import Violation
@@ -194,7 +195,12 @@ class OnThread:
     def work(self, action: Action) -> Callable[[], Said]:
         """What makes a call."""
         trial = self.trial
-        return lambda: made(trial, action)
+
+        def work() -> Said:
+            with calling_as(self.name):
+                return made(trial, action)
+
+        return work
 
     def start_to_open(self, setting: Setting, stops: frozenset[int]) -> None:
         """Set the opening of the session as its work."""
