@@ -1,11 +1,15 @@
-"""apsw's ``with connection`` rolls back what SQLite has rolled back already: that error is not held against a store."""
+"""A library's own ``with connection`` may send a ROLLBACK too late: that error is not held against a store."""
 
+import sqlite3
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, faults
+from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.search.sweep import Sweep
 
@@ -82,3 +86,30 @@ def test_a_lock_is_known_by_the_result_code_of_any_library(tmp_path: Path) -> No
     assert faults.is_busy(caught.value)
     one.close()
     other.close()
+
+
+def rolls_back_in_its_own_code(db: sqlite3.Connection) -> None:
+    try:
+        db.execute("CREATE TABLE t (x)")
+        db.commit()
+    except sqlite3.Error:
+        db.rollback()
+
+
+def leaves_it_to_with(db: sqlite3.Connection) -> None:
+    with db:
+        db.execute("CREATE TABLE t (x)")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has autocommit from Python 3.12 on")
+@pytest.mark.parametrize(("write", "names"), [(leaves_it_to_with, True), (rolls_back_in_its_own_code, False)])
+def test_so_with_the_rollback_of_python_with_autocommit_false(
+    write: Callable[[sqlite3.Connection], None], *, names: bool, tmp_path: Path
+) -> None:
+    options: Any = {"autocommit": False}
+    with faults.install():
+        db = sqlite3.connect(tmp_path / "a.db", **options)
+        with faults.arm("write:db@1=FULL"), pytest.raises(sqlite3.OperationalError, match="cannot rollback") as raised:
+            write(db)
+        db.close()
+    assert names_a_fault(raised.value) is names

@@ -7,8 +7,8 @@ database decides:
 - an error of SQLite, of the operating system or of memory that is not itself a *consequence* names the fault;
 - a consequence (a ROLLBACK, COMMIT or BEGIN that came too late, a closed connection) raised in its place hides it, even
   with the fault as its context: a handler would look at the transaction although the disk was full;
-- but one that a library's own ``with connection`` raises while it is left (apsw rolls back what SQLite has rolled back
-  already) is none of the store's: the fault, its context, decides;
+- but one that a library's own ``with connection`` raises at its end (apsw, and Python's with ``autocommit=False``, roll
+  back what SQLite has rolled back already) is none of the store's: the fault, its context, decides;
 - a store's own exception names the fault by its cause, by SQLite's words in its message, by the error that its message
   quotes ("OperationalError: …", as an ORM writes), or by a word for that kind of error in its name (`StoreBusy`,
   `DiskFull`); otherwise it hides the fault.
