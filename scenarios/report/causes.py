@@ -38,8 +38,10 @@ _CRASHES: Final = frozenset(("crash", "kill", "power cut"))
 _MET_BY_THE_NEXT: Final = frozenset(("integrity", "still-usable-after-the-fault"))
 # What the checks say of files that can't be read, and of a store that can't be used on them.
 _UNREADABLE: Final = re.compile(r"(opening\b[^:]*|reader of the files|plain reader|live view) fails")
+# An error as `repr` gives it, or as its name and text.
 _ERROR: Final = re.compile(
-    r"(?:fails(?: with|:)|is refused:|failed with|failed \() ?(\w+)(?:: |\((?:\d+, )?['\"])(.*)", re.DOTALL
+    r"(?:fails(?: with|:)|is refused:|failed with|failed \() ?(\w+)"
+    r"(?:\((?:\d+, )?(?:'([^']*)'|\"([^\"]*)\")|: ([^;]*))"
 )
 # Many defects end in these, and a transaction that is left open has a rule of its own.
 _COMMON: Final = ("database is locked", "database table is locked")
@@ -97,10 +99,11 @@ def _cause_in_files(found: FoundRecord, causes: frozenset[str]) -> _Cause:
 def _error_of(found: FoundRecord) -> str:
     """The error that whoever comes next meets, as text; "" for none that says what the cause is."""
     error = _ERROR.search(found.message)
-    if error is None or any(text in error[2] for text in _COMMON):
+    if error is None:
         return ""
-    text = error[2].partition("; ")[0].rstrip(")").rstrip("'\"")
-    return f"{error[1]}: {text}"
+    name, *texts = error.groups()
+    text = next(one for one in texts if one is not None).removesuffix(")")
+    return "" if text in _COMMON else f"{name}: {text}"
 
 
 def _is_of_memory(found: FoundRecord) -> bool:

@@ -1,5 +1,6 @@
 """Findings that may have one cause are counted, and shown, together."""
 
+from pathlib import Path
 from typing import Any
 
 from run_records import found, record, scenario
@@ -140,3 +141,56 @@ def test_the_headline_counts_causes_where_they_are_fewer() -> None:
     one, other = found(where="store.py:12"), found(told=scenario("move"), where="store.py:12")
     assert "FAILED with 2 findings, maybe of 1 cause." in headline(record(one, other))
     assert "FAILED with 2 findings." in headline(record(one, found(where="store.py:30")))
+
+
+BLIND = """
+import contextlib, sqlite3
+from tornpage import Action, Configuration, SimpleTarget
+
+class Words:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS words (word TEXT PRIMARY KEY)")
+
+    def run(self, query, word):
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.execute(query, (word,))
+            self.db.execute("COMMIT")
+        except sqlite3.Error:
+            self.db.execute("ROLLBACK")
+            raise
+
+    def add(self, word):
+        self.run("INSERT OR IGNORE INTO words VALUES (?)", word)
+
+    def drop(self, word):
+        self.run("DELETE FROM words WHERE word = ?", word)
+
+    def close(self):
+        self.db.close()
+
+class Target(SimpleTarget):
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (Action("add", {"word": "a"}), Action("drop", {"word": "a"}))
+    beat = Action("add", {"word": "beat"})
+    unpromised = {"error-is-not-hidden": "a blind ROLLBACK"}
+
+    def make(self, path, configuration, environment):
+        return Words(path)
+
+    def view(self, store):
+        return self.rows(store.db)
+
+    def rows(self, connection):
+        return {word: 1 for (word,) in connection.execute("SELECT word FROM words")}
+"""
+
+
+def test_observations_of_one_cause_are_shown_together(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "blind.py").write_text(BLIND)
+    plan = "write:db@1=FULL"
+    swept = command("sweep", "--target", "blind:Target", "--plan", plan, "--quiet", "--jobs", 1)
+    assert swept.code == 0, swept
+    assert swept.out.count("observed, not promised (a blind ROLLBACK)") == 1, swept
+    assert "Maybe of the same cause:\n    error-is-not-hidden: drop(word='a')" in swept.out, swept

@@ -1,12 +1,14 @@
 """The end of a run for people: caveats first, then the verdict."""
 
 import platform
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.events import Found
 from tornpage.scenarios.model.judging.unpromised import reason_not_promised
 from tornpage.scenarios.model.target import Target
 from tornpage.scenarios.report.causes import by_cause
@@ -14,7 +16,7 @@ from tornpage.scenarios.report.terminal.kills import kills_by_operation, kills_t
 from tornpage.scenarios.report.terminal.progress import crash_states, describe_finding, fault_points, summary
 from tornpage.scenarios.report.words import headline, left_out
 from tornpage.scenarios.run.campaign import out_of_reach
-from tornpage.scenarios.run.record import RunRecord
+from tornpage.scenarios.run.record import FoundRecord, RunRecord
 from tornpage.scenarios.search.recorder import Recorder
 
 
@@ -53,15 +55,23 @@ def show(
 
 
 def _show_found(recorder: Recorder, target: Target, record: RunRecord, console: Console) -> None:
-    for found, recorded in zip(recorder.observations, record.observations, strict=True):
-        one = found.finding
-        reason = reason_not_promised(target.unpromised, one)
-        console.print(Text(f"\nobserved, not promised ({reason}):"), soft_wrap=True)
-        console.print(Text(describe_finding(found, recorded.also, recorded.where)), soft_wrap=True)
+    by_reason: dict[str, list[int]] = {}
+    for number, found in enumerate(recorder.observations):
+        by_reason.setdefault(reason_not_promised(target.unpromised, found.finding), []).append(number)
+    for reason, numbers in by_reason.items():
+        for cause in by_cause([record.observations[number] for number in numbers]):
+            console.print(Text(f"\nobserved, not promised ({reason}):"), soft_wrap=True)
+            described = _described(recorder.observations, record.observations, [numbers[one] for one in cause])
+            console.print(Text(described), soft_wrap=True)
     for found in recorder.accepted:
         line = f"\naccepted by the baseline: {found.accepted_because}\n  {found.finding.code}: {found.finding.message}"
         console.print(Text(line), soft_wrap=True)
-    for first, *others in by_cause(record.findings):
-        recorded, alike = record.findings[first], [recorder.findings[number] for number in others]
-        described = describe_finding(recorder.findings[first], recorded.also, recorded.where, alike)
-        console.print(Text(f"\n{described}"), soft_wrap=True)
+    for cause in by_cause(record.findings):
+        console.print(Text(f"\n{_described(recorder.findings, record.findings, cause)}"), soft_wrap=True)
+
+
+def _described(found: Sequence[Found], recorded: Sequence[FoundRecord], cause: Sequence[int]) -> str:
+    """The findings with these numbers, which may have one cause: the first as a paragraph, the others below it."""
+    first, *others = cause
+    alike = [found[number] for number in others]
+    return describe_finding(found[first], recorded[first].also, recorded[first].where, alike)
