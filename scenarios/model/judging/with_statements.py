@@ -5,6 +5,7 @@ SQLite has rolled back already. apsw does so, and Python's sqlite3 with ``autoco
 """
 
 import dis
+import functools
 from types import CodeType
 from typing import Final
 
@@ -32,6 +33,7 @@ def remember_a_with(error: BaseException) -> None:
         setattr(error, _REMEMBERED, True)
 
 
+@functools.lru_cache(maxsize=1024)
 def _ends_a_with(code: CodeType, offset: int) -> bool:
     """Whether the instruction calls ``__exit__``: after an error, or with None three times."""
     before = [one for one in dis.get_instructions(code) if one.offset <= offset and one.opname not in _BETWEEN]
