@@ -12,7 +12,7 @@ import functools
 import sys
 import threading
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
@@ -199,7 +199,7 @@ async def quiet(others: "frozenset[asyncio.Task[Any]] | None" = None) -> None:
         turns, waits = (turns + 1 if now == waits else 0), now
 
 
-async def quiet_of(threads: Iterable[threading.Thread]) -> None:
+async def quiet_of(threads: Sequence[threading.Thread]) -> None:
     """Wait until these threads have ended or sleep, whatever others do; the loop then hears what they have told it."""
     before: dict[int | None, bytes | None] | None = None
     looks = 0

@@ -1,14 +1,14 @@
-"""Two coroutines of one event loop in turns: the first up to its nth await, the second to its end or to an await of its
-own, then the rest of the first, and of the second.
+"""Two coroutines of one event loop in turns: the first up to its nth await, then the second, then the rest.
 
-Each runs in a task of its own, and it, and the tasks that it begins (`begun_tasks`), make a step only while it has the
-turn; once it has ended, what is left of these runs freely. The end of such a task counts as an await. If the one with
-the turn can't go on, the tasks that the other one has begun help, while that one stands: it may wait for a worker that
-the other one's call has begun. If that is not enough (the other one holds what it waits for: an asyncio lock, a lock of
-the database), the other one gets the turn; so a sound pair ends, and the same schedule makes the same steps. A worker
-thread that waits in SQLite's busy handler waits for the other coroutine, in virtual time. When neither goes on in its
-turn, both run freely, as in a loop without turns; if still neither makes a step for a long time, or no timer and no
-thread is left that could let one go on, they wait for each other.
+The second one goes to its end, or to an await of its own. Each runs in a task of its own, and it, and the tasks that it
+begins (`begun_tasks`), make a step only while it has the turn; once it has ended, what is left of these runs freely.
+The end of such a task counts as an await. If the one with the turn can't go on, the tasks that the other one has begun
+help, while that one stands: it may wait for a worker that the other one's call has begun. If that is not enough (the
+other one holds what it waits for: an asyncio lock, a lock of the database), the other one gets the turn; so a sound
+pair ends, and the same schedule makes the same steps. A worker thread that waits in SQLite's busy handler waits for the
+other coroutine, in virtual time. When neither goes on in its turn, both run freely, as in a loop without turns; if
+still neither makes a step for a long time, or no timer and no thread is left that could let one go on, they wait for
+each other.
 
 A coroutine can't go on if all threads of the process sleep, as the system reports it: a thread that waits for a
 processor is awake. If that can't be settled (a thread stays awake for ten seconds), the schedule can't be judged:

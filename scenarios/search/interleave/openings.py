@@ -10,7 +10,7 @@ With a budget a few calls of other names at each state, and a few of the switch 
 Not covered: threads that open the store at the same time, and two openings of a file of an earlier version.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from random import Random
 from typing import Final
@@ -44,9 +44,9 @@ class Openings:
         self._draw, self._points, self._left_out, self._limited = draw, points, left_out, limited
         self._tried: set[str] = set()
 
-    def on_no_files(self, serial: Serial, workload: tuple[Action, ...]) -> Iterator[Interleave]:
-        """Those of two callers for whom there is no file yet; `serial` is of that state."""
-        first = self._makes_the_files(serial, workload)
+    def on_no_files(self, serial: Serial, calls: Iterable[Action]) -> Iterator[Interleave]:
+        """Those of two callers for whom there is no file yet; `serial` is of that state, and accepts these calls."""
+        first = OPEN if _makes_the_files(serial) else next(iter(calls), None)
         if first is not None:
             yield from self._of(Interleave(first, first, fresh=True), _POINTS_OF_THE_FIRST)
 
@@ -87,16 +87,14 @@ class Openings:
         for at in chosen:
             yield Interleave(step.first, step.second, at, fresh=step.fresh)
 
-    @staticmethod
-    def _makes_the_files(serial: Serial, workload: tuple[Action, ...]) -> Action | None:
-        """The opening, or the first call of the workload, whichever makes the files."""
-        try:
-            if serial.run(OPEN).files:
-                return OPEN
-        except (sqlite3.Error, Violation):
-            # There is no table yet that a fresh reader could read.
-            pass
-        return next((one for one in workload if serial.run(one).said.kind == "done"), None)
+
+def _makes_the_files(serial: Serial) -> bool:
+    """Whether the opening makes them, and not the first call."""
+    try:
+        return bool(serial.run(OPEN).files)
+    except (sqlite3.Error, Violation):
+        # There is no table yet that a fresh reader could read.
+        return False
 
 
 def _changes(serial: Serial, action: Action) -> bool:

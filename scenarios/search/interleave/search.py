@@ -217,7 +217,7 @@ class Interleavings(Search):
         if openings is None or part.first:
             return True
         serial = Serial(self.target, part.configuration, stage.home, no_files())
-        return self._all_tried(stage, serial, openings.on_no_files(serial, self.target.workload()))
+        return self._all_tried(stage, serial, openings.on_no_files(serial, self._first_calls(serial)))
 
     def _openings(self, part: Part) -> Openings | None:
         """The schedules in which a caller opens the store; None if that is not tried."""
@@ -225,6 +225,11 @@ class Interleavings(Search):
             return None
         draw = Random(f"{self.seed} {self.name} openings {part}")  # noqa: S311 - the same for each part
         return Openings(draw, lambda: self._points[0], self.left_out, limited=self.most_schedules is not None)
+
+    def _first_calls(self, serial: Serial) -> Iterator[Action]:
+        """The calls of the workload that two callers may make, and that the store accepts here."""
+        calls = (action for action in self.target.workload() if action.name not in self._left_out)
+        return (action for action in calls if self._is_done(serial, action))
 
     def _all_tried(self, stage: Stage, serial: Serial, steps: Iterable[Interleave]) -> bool:
         """Try these schedules; False if the search has to end."""
@@ -317,7 +322,7 @@ class Interleavings(Search):
                     number += openings.number(serial, calls, partial(self._points_of, stage, serial))
             if openings is not None and part.first == 0:
                 serial = Serial(self.target, part.configuration, home, no_files())
-                step = next(openings.on_no_files(serial, self.target.workload()), None)
+                step = next(openings.on_no_files(serial, self._first_calls(serial)), None)
                 number += 0 if step is None else 1 + self._points_of(stage, serial, step)
         return Forecast(number, seconds / max(self.counts["tried"] - before, 1))
 
