@@ -29,7 +29,6 @@ from tornpage.scenarios.execution.generic_checks.open_connections import (
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.snapshots import Files, Holder, beside, require_let_go
 from tornpage.scenarios.execution.temporary_names import drawn_for
-from tornpage.scenarios.model.awaited import LoopInUseError
 from tornpage.scenarios.model.judging.answers import as_data
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -37,6 +36,7 @@ from tornpage.scenarios.model.target import (
     Action,
     Configuration,
     Environment,
+    LoopInUseError,
     Refused,
     Session,
     Target,

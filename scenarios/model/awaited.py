@@ -19,14 +19,10 @@ from typing import Any, Final
 
 from tornpage.faults.contention.awaits import quiet_of
 from tornpage.scenarios.model.entered import Entered
-from tornpage.scenarios.model.target import TargetError
+from tornpage.scenarios.model.target import LoopInUseError
 
 # A call by one of these names ends the store, and its loop.
 _CLOSING: Final = ("close", "aclose", "disconnect", "__aexit__", "stop", "dispose")
-
-
-class LoopInUseError(TargetError):
-    """A call of an asynchronous store whose event loop runs in another thread."""
 
 
 _RUNS_ALREADY: Final = (

@@ -320,9 +320,11 @@ Step = (
 
 
 def plainly(step: Step) -> str:
-    """A step in words, without its time or its switch points."""
+    """A step in words, without its time, its switch points or the operation after which it comes."""
     if isinstance(step, Interleave):
         return step.names
+    if isinstance(step, CrashAt):
+        return "the start after a crash"
     return str(step.action) if isinstance(step, Call) else str(step).partition(", at minute")[0].partition(", which")[0]
 
 

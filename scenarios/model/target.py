@@ -78,6 +78,10 @@ class TargetError(RuntimeError):
     """The target fails without any fault, so it can't be tested: what it did, and where."""
 
 
+class LoopInUseError(TargetError):
+    """A call of an asynchronous store whose event loop runs in another thread."""
+
+
 class SetUpError(TargetError):
     """A target that breaks a rule of the contract of view, rows and beat; `rule` is its section in docs/contract.md."""
 

@@ -13,9 +13,9 @@ import pytest
 from tornpage import Action, Configuration, Environment, SimpleTarget, awaited, faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.finding.trace import trace_of
-from tornpage.scenarios.model.awaited import LoopInUseError
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Interleave
+from tornpage.scenarios.model.target import LoopInUseError
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.reproduce.replay_file import read, write
 from tornpage.scenarios.search.recorder import Recorder

@@ -23,7 +23,6 @@ from tornpage.faults.contention.schedule import Deadlock, Hop, alone, switch
 from tornpage.faults.contention.turns import Ended, Paused, Waiting
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.interleave.between import Between, file_now, is_of_whole_calls, require_kept
-from tornpage.scenarios.execution.interleave.one_loop import switched
 from tornpage.scenarios.execution.interleave.serial import Outcome, Serial, State, file_view, left_in, require_serial
 from tornpage.scenarios.execution.interleave.sessions import (
     PENDING,
@@ -209,6 +208,8 @@ class Stage:
 
         try:
             if isinstance(first, OnThread) and first.on_loop is not None and isinstance(second, OnThread):
+                from tornpage.scenarios.execution.interleave.one_loop import switched  # noqa: PLC0415 - loads asyncio
+
                 works = first.work(step.first), second.work(step.second)
                 switched(first.on_loop, works, (step.switch, step.back), self.hops, at_switch)
             else:

@@ -33,7 +33,6 @@ from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.ambient import calling_as
-from tornpage.scenarios.model.awaited import Awaited
 from tornpage.scenarios.model.judging.answers import NotCompared
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -162,7 +161,7 @@ class OnThread:
         self._is_shared = shared
         self._trial: Trial | None = None
         # The store, if it is asynchronous and shared: its calls are made on its loop, which this thread runs.
-        self.on_loop: Awaited | None = None
+        self.on_loop: Any = None
         self._work: Callable[[], Said] | None = None
 
     @property
@@ -179,15 +178,21 @@ class OnThread:
             self.on_loop = self.other.on_loop
             return
         self._trial = self._do(lambda: opened(self._target, setting))
-        store = getattr(self.trial.session, "_store", None)
-        if self._is_shared and isinstance(store, Awaited):
+        if self._is_shared and (store := self._asynchronous()) is not None:
             if self.on_loop is None:
                 # Its connections may belong to the thread that has opened it.
                 self._caller.do(lambda: closed(self.trial))
                 self._trial = opened(self._target, setting)
-                store = getattr(self.trial.session, "_store", None)
+                store = self._asynchronous()
             self.on_loop = store
         self.trial.around_call = self._gate.watching
+
+    def _asynchronous(self) -> Any:
+        """The store, if it was given to `awaited`."""
+        # It loads asyncio, which no other store needs.
+        awaited = sys.modules.get("tornpage.scenarios.model.awaited")
+        store = getattr(self.trial.session, "_store", None)
+        return store if awaited is not None and isinstance(store, awaited.Awaited) else None
 
     def _do(self, work: Callable[[], Any]) -> Any:
         return self._caller.do(work) if self.on_loop is None else work()

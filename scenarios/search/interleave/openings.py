@@ -12,7 +12,6 @@ Not covered: threads that open the store at the same time, and two openings of a
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from random import Random
 from typing import Final
 
 from tornpage.faults.sqlite_library import sqlite3
@@ -21,6 +20,7 @@ from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Interleave
 from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.search.interleave.few_points import FewPoints
 
 # With a budget: the switch points of two openings on an empty directory, and of a call and an opening; and the calls of
 # one state.
@@ -32,35 +32,29 @@ _OPENED: Final = Interleave(OPEN, OPEN)
 
 
 class Openings:
-    """The schedules of one part after the other; with a budget (`limited`) each name of a call comes once.
+    """The schedules of one part after the other; with a budget each name of a call comes once."""
 
-    `points`: the number of switch points of the first call of the schedule that was tried last. `left_out` is told how
-    many schedules the budget leaves out.
-    """
-
-    def __init__(
-        self, draw: Random, points: Callable[[], int], left_out: Callable[[int], None], *, limited: bool
-    ) -> None:
-        self._draw, self._points, self._left_out, self._limited = draw, points, left_out, limited
+    def __init__(self, points: FewPoints) -> None:
+        self._points = points
         self._tried: set[str] = set()
 
     def on_no_files(self, serial: Serial, calls: Iterable[Action]) -> Iterator[Interleave]:
         """Those of two callers for whom there is no file yet; `serial` is of that state, and accepts these calls."""
         first = OPEN if _makes_the_files(serial) else next(iter(calls), None)
         if first is not None:
-            yield from self._of(Interleave(first, first, fresh=True), _POINTS_OF_THE_FIRST)
+            yield from self._points.of(Interleave(first, first, fresh=True), _POINTS_OF_THE_FIRST)
 
     def at(self, serial: Serial, calls: list[Action]) -> Iterator[Interleave]:
         """Those at a state at which the store accepts these calls."""
         if _changes(serial, OPEN):
-            yield from self._of(_OPENED, _POINTS)
+            yield from self._points.of(_OPENED, _POINTS)
         for action in self._calls(serial, calls):
-            yield from self._of(Interleave(action, OPEN), _POINTS)
-            yield from self._of(Interleave(OPEN, action), _POINTS)
+            yield from self._points.of(Interleave(action, OPEN), _POINTS)
+            yield from self._points.of(Interleave(OPEN, action), _POINTS)
 
     @staticmethod
     def number(serial: Serial, calls: list[Action], points_of: Callable[[Interleave], int]) -> int:
-        """How many there are at a state without a budget; `points_of` tries a schedule, as in `__init__`."""
+        """How many there are at a state without a budget; `points_of` tries a schedule."""
         changing = [one for one in calls if _changes(serial, one)]
         firsts = [Interleave(one, OPEN) for one in changing] + ([_OPENED] if _changes(serial, OPEN) else [])
         # An opening has as many for each of them.
@@ -70,22 +64,13 @@ class Openings:
     def _calls(self, serial: Serial, calls: list[Action]) -> Iterator[Action]:
         """Calls that change something; with a budget a few, each of another name."""
         changing = (one for one in calls if _changes(serial, one))
-        if not self._limited:
+        if not self._points.limited:
             yield from changing
             return
         others = {one.name: one for one in changing if one.name not in self._tried}
         for action in islice(others.values(), _CALLS):
             self._tried.add(action.name)
             yield action
-
-    def _of(self, step: Interleave, most: int) -> Iterator[Interleave]:
-        """One after the other, then the switch points of the first."""
-        yield step
-        points = range(1, self._points() + 1)
-        chosen = sorted(self._draw.sample(points, most)) if self._limited and most < len(points) else points
-        self._left_out(len(points) - len(chosen))
-        for at in chosen:
-            yield Interleave(step.first, step.second, at, fresh=step.fresh)
 
 
 def _makes_the_files(serial: Serial) -> bool:

@@ -24,7 +24,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, product
+from itertools import chain, islice, product
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -47,6 +47,7 @@ from tornpage.scenarios.search.base import Search
 from tornpage.scenarios.search.forecast import Forecast
 from tornpage.scenarios.search.interleave.both_stopped import BothStopped
 from tornpage.scenarios.search.interleave.by_nature import ByNature, OneCallerError
+from tornpage.scenarios.search.interleave.few_points import FewPoints
 from tornpage.scenarios.search.interleave.openings import Openings, no_files
 from tornpage.scenarios.search.interleave.other_arguments import OtherArguments
 from tornpage.scenarios.search.interleave.pairs import Pairs
@@ -64,6 +65,8 @@ _STATES_A_PART: Final = 8
 _STATES_KEPT: Final = 16
 # With a budget, the schedules of a pair of calls that stop both.
 _BOTH_STOPPED: Final = 2
+# With a budget, those of a call that would be in none.
+_FEW_POINTS: Final = 3
 _NOT_ENDED: Final = Ended(0, None)
 # The prefixes of counts: the calls that two callers have made, and those that the store refused where they came up.
 _MADE, _REFUSED = "made: ", "refused: "
@@ -189,7 +192,7 @@ class Interleavings(Search):
     def _search(self, part: Part, stage: Stage, callers: Callers) -> bool:
         self._both = BothStopped(self.generator)
         self._hangs.clear()
-        openings = self._openings(part)
+        openings, few = self._openings(part), self._few_points(part)
         pairs, used, waiting, rest = Pairs(self.generator), UsedSessions(), list[tuple[Serial, _Steps]](), 0
         for state in self._states(part):
             serial = self._serial(part.configuration, stage.home, state)
@@ -202,7 +205,8 @@ class Interleavings(Search):
                 return False
             rest += left
             waiting.append((serial, steps))
-            further = [used.of(serial, calls, callers), *([openings.at(serial, calls)] if openings else [])]
+            further = [used.of(serial, calls, callers), self._next_call(serial, calls, few, callers)]
+            further += [openings.at(serial, calls)] if openings is not None else []
             if not self._all_tried(stage, serial, chain.from_iterable(further)):
                 return False
         # What some states have left of their share goes to the others.
@@ -223,8 +227,21 @@ class Interleavings(Search):
         """The schedules in which a caller opens the store; None if that is not tried."""
         if part.kind != "processes" or OPEN in self.target.workload():
             return None
-        draw = Random(f"{self.seed} {self.name} openings {part}")  # noqa: S311 - the same for each part
-        return Openings(draw, lambda: self._points[0], self.left_out, limited=self.most_schedules is not None)
+        return Openings(self._few_points(part))
+
+    def _few_points(self, part: Part) -> FewPoints:
+        draw = Random(f"{self.seed} {self.name} few {part}")  # noqa: S311 - the same for each part
+        return FewPoints(draw, lambda: self._points[0], self.left_out, limited=self.most_schedules is not None)
+
+    def _next_call(self, serial: Serial, calls: list[Action], few: FewPoints, callers: Callers) -> Iterator[Interleave]:
+        """Those of the workload's next call and itself, or one that changes something, if it was in none before."""
+        rest = self.target.workload()[serial.state.step - 1 :]
+        action = next((one for one in calls if rest and one.name == rest[0].name), None)
+        if not few.limited or action is None or self.seen[_MADE + action.name]:
+            return
+        others = (one for one in (action, *calls) if serial.run(one).view != serial.state.view)
+        for other in islice(others, 1):
+            yield from few.of(Interleave(action, other, callers=callers), _FEW_POINTS)
 
     def _first_calls(self, serial: Serial) -> Iterator[Action]:
         """The calls of the workload that two callers may make, and that the store accepts here."""
@@ -351,7 +368,10 @@ class Interleavings(Search):
         """The states of the workload that fall to the part, each once, and not more than the budget has room for."""
         states = States(self.target, self.directory / "dry", self._left_out, self.most_schedules)
         draw = Random(f"{self.seed} {self.name} {part.configuration} {part.kind}")  # noqa: S311 - the same for each part
-        chosen, others = states.chosen(draw)
+        names = Random(f"{self.seed} {self.name} names")  # noqa: S311 - the same for each part
+        turn = self.configurations.index(part.configuration) * len(self.callers)
+        turn += next(number for number, kind in enumerate(self.callers) if kind == part.kind)
+        chosen, others = states.chosen(draw, names, turn)
         self.left_out(len(others))
         yield from states.before(chosen, part)
         # The draw may have met only states in which no call changes anything.

@@ -4,7 +4,7 @@ Beyond a short workload, with a budget that has room for more: those after its c
 """
 
 from collections.abc import Generator, Iterator
-from itertools import cycle, islice
+from itertools import cycle, islice, zip_longest
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -34,8 +34,12 @@ class States:
         self._workload = target.workload()
         self._left_out = left_out | set(target.refuses)
 
-    def chosen(self, draw: Random) -> tuple[set[int], set[int]]:
-        """The steps before which two callers are tried, as many as the budget has room for; and the others."""
+    def chosen(self, draw: Random, names: Random, turn: int) -> tuple[set[int], set[int]]:
+        """The steps before which two callers are tried, as many as the budget has room for; and the others.
+
+        Each is that before a call of another name, as far as possible; in the next `turn` come those of further names,
+        in the order that `names` gives.
+        """
         steps = range(len(self._workload) + 1)
         if self._most_schedules is None:
             return set(steps), set()
@@ -43,8 +47,23 @@ class States:
         worthwhile = [step for step in steps[:-1] if self._workload[step].name not in self._left_out] or list(steps)
         number = max(1, self._most_schedules // SCHEDULES_A_STATE)
         # The last state, too, if there is room: a limit may be reached by then, and everything is there.
-        chosen = set(draw.sample(worthwhile, number) if number < len(worthwhile) else (*worthwhile, steps[-1]))
+        chosen = {*worthwhile, steps[-1]}
+        if number < len(worthwhile):
+            chosen = set(self._of_each_name(worthwhile, number, draw, names, turn))
         return chosen, set(steps) - chosen
+
+    def _of_each_name(self, steps: list[int], number: int, draw: Random, names: Random, turn: int) -> list[int]:
+        by_name: dict[str, list[int]] = {}
+        for step in steps:
+            name = self._workload[step].name if step < len(self._workload) else ""
+            by_name.setdefault(name, []).append(step)
+        order = [*by_name]
+        names.shuffle(order)
+        for of_one in by_name.values():
+            draw.shuffle(of_one)
+        start = turn * number % len(order)
+        rounds = zip_longest(*(by_name[name] for name in (*order[start:], *order[:start])))
+        return [step for each in rounds for step in each if step is not None][:number]
 
     def before(self, chosen: set[int], part: Part) -> Generator[State]:
         """The states before these steps, each once, as the workload comes to them; other files are part of one."""
