@@ -289,19 +289,29 @@ def written_task(database: Path, task_id: str) -> dict[str, Any] | None:
         return None if row is None else dict(zip((column[0] for column in cursor.description), row, strict=True))
 
 
+# For each scope that is in force what the variable was; the first one has the user's own.
+_time_zones: list[str | None] = []
+
+
 @contextlib.contextmanager
 def far_from_utc() -> Iterator[None]:
-    """A local time that differs from UTC, as a user's may: what a command shows, and a log says, is in UTC."""
-    own = os.environ.get("TZ")
+    """A local time that differs from UTC, as a user's may: what a command shows, and a log says, is in UTC.
+
+    Two callers may leave their scopes in the order in which they have entered them.
+    """
+    _time_zones.append(os.environ.get("TZ"))
     os.environ["TZ"] = "FAR-9"
     try:
         time.tzset()
         yield
     finally:
-        del os.environ["TZ"]
-        if own is not None:
-            os.environ["TZ"] = own
-        time.tzset()
+        own = _time_zones[0]
+        _time_zones.pop()
+        if not _time_zones:
+            del os.environ["TZ"]
+            if own is not None:
+                os.environ["TZ"] = own
+            time.tzset()
 
 
 def run_command(
