@@ -176,7 +176,7 @@ def test_what_waits_in_the_system_in_another_process_yields_at_once(home: Path, 
 def test_an_error_in_the_code_is_no_honest_answer_to_a_lost_race(
     kind: type[meeting_stores.Jobs], callers: Callers, error: str
 ) -> None:
-    recorder = interleave(JobsTarget(kind), callers, schedules=60)
+    recorder = interleave(JobsTarget(kind), callers, schedules=120)
     assert codes(recorder) == {"not-serializable"}
     assert any(re.search(error, found.finding.message) for found in recorder.findings)
 
@@ -247,7 +247,7 @@ class StockTarget(SimpleTarget):
 def test_where_only_the_rows_differ_the_answers_are_not_said_three_times() -> None:
     (found,) = interleave(StockTarget(), "threads", schedules=20).findings
     both = "A: receive(name='a') got acknowledged; B: receive(name='a') got acknowledged"
-    assert found.finding.message == f"{both}, as in either order; a: the nearest order has 2, the file has 1"
+    assert found.finding.message == f"{both}, as in either order; a: the nearest order has 3, the file has 2"
 
 
 @pytest.mark.parametrize("seed", first_of(range(4)))
@@ -278,9 +278,9 @@ def test_what_one_state_leaves_of_its_schedules_another_one_gets(seed: int) -> N
     assert recorder.count("schedules") > 60
 
 
-def test_a_small_number_of_schedules_is_kept_but_for_the_last_return_of_each_pair() -> None:
+def test_a_small_number_of_schedules_is_kept_but_for_the_last_return_of_each_pair_and_the_next_call() -> None:
     recorder = interleave(racing_stores.WarmsTarget(), schedules=5)
-    assert 5 <= recorder.count("schedules") <= 10
+    assert 5 <= recorder.count("schedules") <= 14
 
 
 # -- who is tried -------------------------------------------------------------------------------------------

@@ -169,7 +169,8 @@ def test_calls_that_no_two_callers_made_are_named() -> None:
         recorder = interleave(kind, *calls, schedules=schedules, seed=seed)
         return [note for ended in recorder.ended for note in ended.notes]
 
-    assert notes(Bookings, TAKE, SEAT, schedules=2) == [
+    party = Action("party", {"ref": "z", "size": 1})
+    assert notes(Bookings, TAKE, SEAT, party, schedules=2) == [
         "not made by two callers (no room; give it more --schedules): seat"
     ]
     assert notes(Bookings, TAKE, SEAT, schedules=120) == []

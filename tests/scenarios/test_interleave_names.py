@@ -60,8 +60,9 @@ def test_the_states_of_each_turn_are_before_calls_of_other_names(tmp_path: Path)
     target = StoreTarget()
     states = States(target, tmp_path, set(), most_schedules=4 * 24)
     for seed in range(5):
-        turns = [states.chosen(Random(f"{seed} {turn}"), Random(seed), turn)[0] for turn in range(2)]  # noqa: S311
-        assert [len(turn) for turn in turns] == [4, 4]
+        turns = [states.chosen(Random(f"{seed} {turn}"), Random(seed), turn)[0] for turn in range(3)]  # noqa: S311
+        assert [len(turn) for turn in turns] == [4, 4, 4]
+        assert 0 in turns[0]
         assert {target.calls[step].name for turn in turns for step in turn} == {f"{name}.put" for name in NAMES}
 
 

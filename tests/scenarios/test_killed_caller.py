@@ -133,8 +133,8 @@ class CommitsOftenTarget(ShelfTarget):
     many_commits = ("put",)
 
 
-def interleave(target: Target, preemptions: int = 2) -> Recorder:
-    profile = Profile("test", 1, None, 0, 0, schedules=24)
+def interleave(target: Target, preemptions: int = 2, schedules: int = 24) -> Recorder:
+    profile = Profile("test", 1, None, 0, 0, schedules=schedules)
     return campaign.run(target, Plan(("interleave",), profile, report=None, preemptions=preemptions))
 
 
@@ -169,7 +169,7 @@ def test_no_room_for_the_heartbeat_after_both_calls_is_no_finding(tmp_path: Path
 
 
 def test_a_lock_that_the_killed_caller_leaves_is_found_and_replayed(tmp_path: Path) -> None:
-    recorder = interleave(target(ByItsFileTarget))
+    recorder = interleave(target(ByItsFileTarget), schedules=72)
     finding = next(found.finding for found in recorder.findings if "B was killed" in found.finding.message)
     assert finding.code == "still-usable-after-the-fault"
     assert "TimeoutError: another process is at work" in finding.message

@@ -183,7 +183,7 @@ def test_one_of_two_first_starts_fails(name: str, says: str) -> None:
 
 
 def test_a_call_during_an_opening_is_lost() -> None:
-    finding, step = finding_of(searched("CLEANS"))
+    finding, step = finding_of(searched("CLEANS", None))
     assert (finding.code, step.fresh) == ("not-serializable", False)
     assert str(step).startswith("[A] open() up to switch point ")
 

@@ -20,6 +20,8 @@ from tornpage.scenarios.model.work import Part
 SCHEDULES_A_STATE: Final = 24
 # After the workload, the most of its calls that are made once more.
 _MOST_MADE_AGAIN: Final = 8
+# So many states are several.
+_SEVERAL: Final = 4
 
 
 class States:
@@ -38,7 +40,8 @@ class States:
         """The steps before which two callers are tried, as many as the budget has room for; and the others.
 
         Each is that before a call of another name, as far as possible; in the next `turn` come those of further names,
-        in the order that `names` gives.
+        in the order that `names` gives. In the first one the first state is among them, if there are several: what a
+        store makes later is missing there.
         """
         steps = range(len(self._workload) + 1)
         if self._most_schedules is None:
@@ -63,7 +66,8 @@ class States:
             draw.shuffle(of_one)
         start = turn * number % len(order)
         rounds = zip_longest(*(by_name[name] for name in (*order[start:], *order[:start])))
-        return [step for each in rounds for step in each if step is not None][:number]
+        found = [step for each in rounds for step in each if step is not None]
+        return [*dict.fromkeys((*(steps[:1] if not turn and number >= _SEVERAL else []), *found))][:number]
 
     def before(self, chosen: set[int], part: Part) -> Generator[State]:
         """The states before these steps, each once, as the workload comes to them; other files are part of one."""
