@@ -227,7 +227,7 @@ def test_a_change_that_a_call_has_left_open_is_no_memory_of_a_store_for_one_call
 def test_a_store_that_can_not_be_closed_keeps_no_lock_from_the_next_schedule(
     name: str, callers: tuple[Callers, ...] | None
 ) -> None:
-    profile = Profile("test", 1, None, 0, 0, schedules=20)
+    profile = Profile("test", 1, None, 0, 0, schedules=48)
     target = find_or_import(f"test_open_transactions:{name}")
     recorder = campaign.run(target, Plan(("interleave",), profile, report=None, callers=callers))
     messages = [one.finding.message for one in recorder.findings]
