@@ -63,14 +63,14 @@ def extent(record: RunRecord) -> str:
 def _tried_of(ended: SearchEnded) -> str:
     """The operations that have failed, and the points that were tried, of all that there are."""
     counts, parts = ended.counts, []
+    known = "" if ended.complete else " of the calls reached"
     if there := counts.get("operations", 0):
         failed = counts.get("operations_failed", 0)
-        known = "" if ended.complete else " of the calls reached"
         is_every = failed == there and ended.complete
         parts.append(f"{'every operation' if is_every else 'operations'} failed ({failed:,} of {there:,}{known})")
     name, what = _POINTS.get(ended.search, ("", ""))
     if points := counts.get(name, 0):
-        parts.append(_share(counts.get("tried", 0), points, what))
+        parts.append(_share(counts.get("tried", 0), points, what) + ("" if parts else known))
     return ", ".join(parts)
 
 

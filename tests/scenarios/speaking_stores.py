@@ -41,6 +41,7 @@ CHANGES = {
     "bad-query": {"rows": ["SELECT key, value FROM nowhere"]},
     "beat-adds-nothing": {"beat": {"name": "drop", "args": {"key": "a"}}},
     "memory-first-and-says-so": {"unpromised": {"memory-equals-disk": "memory is only a hint"}},
+    "logs-and-says-so": {"beat_touches": ["log/"]},
     "delete": {"configurations": ["delete/FULL"]},
 }
 
@@ -75,8 +76,9 @@ class Store:
             value = random.random()  # noqa: S311 - it is the defect
         if MODE.startswith("memory-first"):
             self.memory[key] = value
-        self.transact(("INSERT OR REPLACE INTO t VALUES(?, ?)", (key, value)))
-        self.memory[key] = value
+        rows = {key: value} | ({f"log/{len(self.memory)}": key} if MODE.startswith("logs") else {})
+        self.transact(*(("INSERT OR REPLACE INTO t VALUES(?, ?)", row) for row in rows.items()))
+        self.memory |= rows
 
     def move(self, key: str, to: str) -> None:
         if key not in self.memory:

@@ -59,6 +59,7 @@ def test_a_description_that_is_none_is_a_usage_error(mode: str, said: str, comma
         ("dies-in-call", 'ended (exit code 3) instead of answering "call"'),
         ("garbage-in-view", 'to its standard output in answer to "view"'),
         ("talks-too-much", 'to its standard output before it was asked to "open"'),
+        ("logs", "docs/contract.md#the-beat-adds-one-key"),
         ("random", "the same calls lead to another state in another directory"),
         ("bad-query", "no such table: nowhere"),
         ("one-column", "'SELECT key FROM t' has to select a key and at least one value"),

@@ -80,6 +80,17 @@ def test_a_sound_program_is_ready_and_its_cost_is_told(command: Command) -> None
     assert re.search(r"the [0-9]+ recorded operations give the files on disk", ran.out)
 
 
+@needs_strace
+def test_a_beat_may_touch_keys_that_the_description_names(command: Command) -> None:
+    ran = command("doctor", "--target", named("speaking_stores.py", "logs"))
+    assert ran.code == 2, ran
+    assert "has to add one key to the view" in ran.out + ran.err
+    said = named("speaking_stores.py", "logs-and-says-so")
+    assert command("doctor", "--target", said).code == 0
+    swept = command("syscalls", "--target", said, "--points", "2", "--quiet")
+    assert swept.code == 0, swept
+
+
 def test_without_strace_it_says_what_to_install(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

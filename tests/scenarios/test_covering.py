@@ -130,6 +130,15 @@ def test_a_run_that_was_cut_short_claims_no_operation_that_it_did_not_reach() ->
     assert "operations failed (40 of 40 of the calls reached)" in headline(made)
 
 
+def test_a_run_that_was_cut_short_claims_no_rival_of_a_call_that_it_did_not_reach() -> None:
+    def contended(*, complete: bool) -> SearchEnded:
+        return SearchEnded("contend", "tiny", {"points": 80, "tried": 80}, 1.0, complete, extent="sampled")
+
+    made = record(searches=(contended(complete=False),), extent="SAMPLED", complete=False)
+    assert headline(made).endswith("SAMPLED: all 80 rivals of the calls reached")
+    assert headline(record(searches=(contended(complete=True),), extent="SAMPLED")).endswith("SAMPLED: all 80 rivals")
+
+
 def test_shares_are_exhaustive_together_only_where_each_is() -> None:
     def share(extent: str, number: int) -> SearchEnded:
         return swept(extent, **{**ALL, "operations": number, "operations_failed": number})

@@ -70,7 +70,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `answers_within_s`: the time limit of an answer. `opens_once`: each process opens one store and is then ended.
     `dies_on_errors`: a process may end by itself after an error of the system. `refuses`: names of calls that the store
-    refuses on purpose, also without a fault.
+    refuses on purpose, also without a fault. `beat_touches`: the beginnings of keys that the beat changes beside its own.
     """
 
     calls: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1)]
@@ -85,6 +85,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opens_once: bool = False
     dies_on_errors: bool = False
     refuses: tuple[str, ...] = ()
+    beat_touches: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag_field="answer", tag="done", forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ key. Any other failure without a fault is found by the search that follows.
 import tempfile
 from pathlib import Path
 
+from tornpage.scenarios.model.beats_key import own_keys
 from tornpage.scenarios.model.judging.checks import describe, differences
 from tornpage.scenarios.model.target import Configuration, Environment, Refused, TargetError, View
 from tornpage.scenarios.targets.process.target import ProcessTarget
@@ -57,10 +58,11 @@ def _played(target: ProcessTarget, configuration: Configuration, directory: Path
         raise
     except Exception as error:
         raise TargetError(f"{target.name} fails without any fault at {configuration}: {error}") from error
-    if len(view) != len(before) + 1:
+    before, after = (own_keys(one, target.beat_touches) for one in (before, view))
+    if len(after) != len(before) + 1:
         raise TargetError(
             f'{target.name}: the "beat" {target.heartbeat()} has to add one key to the view, and changed the number of '
-            f"keys from {len(before)} to {len(view)}"
+            f"keys from {len(before)} to {len(after)}; name the beginnings of others that it changes in \"beat_touches\""
         )
     return view
 

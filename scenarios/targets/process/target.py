@@ -158,6 +158,7 @@ class ProcessTarget(Target):
         if not self._path:
             self._learn_path()
         self.refuses = description.refuses
+        self.beat_touches = description.beat_touches
         self.unpromised: Mapping[str, str | Mapping[str, str]] = description.unpromised
 
     def __enter__(self) -> Self:
