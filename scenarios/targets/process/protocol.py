@@ -70,7 +70,8 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `answers_within_s`: the time limit of an answer. `opens_once`: each process opens one store and is then ended.
     `dies_on_errors`: a process may end by itself after an error of the system. `refuses`: names of calls that the store
-    refuses on purpose, also without a fault. `beat_touches`: the beginnings of keys that the beat changes beside its own.
+    refuses on purpose, also without a fault. `beat_touches`: the beginnings of keys that the beat changes beside its
+    own.
     """
 
     calls: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1)]

@@ -62,7 +62,7 @@ def _played(target: ProcessTarget, configuration: Configuration, directory: Path
     if len(after) != len(before) + 1:
         raise TargetError(
             f'{target.name}: the "beat" {target.heartbeat()} has to add one key to the view, and changed the number of '
-            f"keys from {len(before)} to {len(after)}; name the beginnings of others that it changes in \"beat_touches\""
+            f'keys from {len(before)} to {len(after)}; name the beginnings of others that it changes in "beat_touches"'
         )
     return view
 
