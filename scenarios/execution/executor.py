@@ -124,13 +124,15 @@ class Executor(Pair):
         self.clear()
         if self.last_read is not None and self.real.session is not None:
             require_current(self.real, *self.last_read, self.session_only, self.made)
+        files = None
         if self.real.session is not None:
             # Checks that need a copy, and the result of a restart on a state that no fault has led to.
-            self.real.look_after_crash(self.real.crash_copy())
+            files = self.real.crash_copy()
+            self.real.look_after_crash(files)
         # A scenario may have made the small change itself.
         beat = self.real.target.heartbeat()
         if not any(_makes(step, beat) for step in self.steps):
-            self.real.heartbeat()
+            self.real.heartbeat(files)
         self.real.hidden_errors.require_none()
 
     def clear(self) -> None:

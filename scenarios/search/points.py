@@ -376,7 +376,7 @@ class PointSearch(WorkloadSearch):
             trial.look_after_crash(files, self.reopened_at(configuration))
             trial.judge_answer(start.action, answer, start.wanted, lambda: self.answer_again(configuration, start))
             self.judge_reads(trial, point, answer)
-            trial.heartbeat()
+            trial.heartbeat(files)
             trial.hidden_errors.require_none()
             self.judge_later(trial, point, answer)
         return condition

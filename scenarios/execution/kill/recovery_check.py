@@ -114,7 +114,7 @@ class RecoveryCheck:
             recovery = self.target.recovery
             if recovery is not None:
                 self._recover(trial, recovery, finished)
-            trial.heartbeat()
+            trial.heartbeat(trial.crash_copy())
 
     def _recover(self, trial: Trial, recovery: Action, finished: View | None) -> None:
         before = trial.oracle.settled
