@@ -318,6 +318,41 @@ def test_columns_that_the_store_does_not_answer_are_in_the_view_too(
     assert ("all-or-nothing" in ran.out) == bool(code), ran
 
 
+# Two rows may have one title: as the keys of a view two of them would look like one.
+TODOS = """
+import sqlite3
+
+class Todos:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS todo (id INTEGER PRIMARY KEY, title TEXT UNIQUENESS, done INTEGER)")
+
+    def add(self, title):
+        self.db.execute("INSERT INTO todo (title, done) VALUES (?, 0)", (title,))
+
+    def titles(self):
+        return [title for (title,) in self.db.execute("SELECT title FROM todo")]
+
+    def remove(self, id: int):
+        self.db.execute("DELETE FROM todo WHERE id = ?", (id,))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("uniqueness", "view"),
+    [("", "view: todo, through store.db"), (" UNIQUE", "view: titles(): title of todo, beside done through store.db")],
+)
+def test_a_list_of_what_is_not_unique_is_no_view(command: Command, tmp_path: Path, uniqueness: str, view: str) -> None:
+    module = f"todos{len(uniqueness)}"
+    (tmp_path / f"{module}.py").write_text(TODOS.replace(" UNIQUENESS", uniqueness))
+    wrote = command("new", "target", "--from", f"{module}:Todos")
+    assert wrote.code == 0, wrote
+    assert view in wrote.out
+
+
 # Opening writes default rows, and reads them all into memory.
 PREFERENCES = """
 class Preferences(Base):

@@ -35,7 +35,8 @@ def stable(one: Table, other: Table, moving: Collection[tuple[str, str]] = ()) -
             f"the key {keys[0]} of {one.name} differs on each run; pass it as an argument of the call{more}"
         )
     rows = tuple(tuple(row[index] for index in kept) for row in one.rows)
-    return Table(one.name, tuple(one.columns[index] for index in kept), rows, one.keys, left)
+    columns = tuple(one.columns[index] for index in kept)
+    return Table(one.name, columns, rows, one.keys, left, unique=one.unique)
 
 
 def with_the_time(table: Table) -> list[str]:

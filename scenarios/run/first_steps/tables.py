@@ -39,6 +39,8 @@ class Table(msgspec.Struct, frozen=True):
     numeric: tuple[str, ...] = ()
     # Whether several rows have the same key, and are one thing together.
     is_grouped: bool = False
+    # The columns of which each has no value twice, by the schema.
+    unique: tuple[str, ...] = ()
 
 
 def _names(connection: sqlite3.Connection) -> list[str]:
@@ -61,7 +63,18 @@ def _table(connection: sqlite3.Connection, name: str) -> Table:
     keys = tuple(column for column, _, place in described if place) or ("rowid",)
     rows = sorted(connection.execute(f"SELECT * FROM {quoted}").fetchall(), key=repr)  # noqa: S608 - its own tables
     numeric = tuple(column for column, kind, _ in described if _NUMERIC.search(kind))
-    return Table(name, columns, tuple(tuple(row) for row in rows), keys, numeric=numeric)
+    unique = (*(keys if len(keys) == 1 else ()), *_unique(connection, quoted))
+    return Table(name, columns, tuple(tuple(row) for row in rows), keys, numeric=numeric, unique=unique)
+
+
+def _unique(connection: sqlite3.Connection, quoted: str) -> list[str]:
+    """The columns with a unique index of their own, over all rows."""
+    found = []
+    for _, index, is_unique, _, is_partial in connection.execute(f"PRAGMA index_list({quoted})").fetchall():
+        columns = connection.execute("SELECT name FROM pragma_index_info(?)", (index,)).fetchall()
+        if is_unique and not is_partial and len(columns) == 1:
+            found += [name for (name,) in columns if name is not None]
+    return found
 
 
 def count(tables: Sequence[Table]) -> int:
