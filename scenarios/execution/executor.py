@@ -36,7 +36,7 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.model.judging.numbers import is_counted_on
 from tornpage.scenarios.model.judging.oracle import Answer
-from tornpage.scenarios.model.judging.refusals import is_alike, says_no, says_there_is_none
+from tornpage.scenarios.model.judging.refusals import is_alike, may_be_out_of_place, says_no, says_there_is_none
 from tornpage.scenarios.model.scenario import (
     Call,
     Clear,
@@ -55,6 +55,8 @@ from tornpage.scenarios.model.target import Action, Target, TargetError, View, i
 
 # So often in one scenario a call may wait for another caller, each time for a while, before it is not tried again.
 _MOST_WAITS: Final = 5
+# The count of calls that are left out since they fail in a state by a mistake.
+OUT_OF_PLACE: Final = "out_of_place"
 _REFUSE: Final = (
     "where a call makes no sense, a store refuses it by an exception of its own, or by `Refused`, or the target's "
     "`actions` leaves it out"
@@ -173,18 +175,36 @@ class Executor(Pair):
             return
         is_often = self.left_waiting[step.action.name] >= _MOST_WAITS
         if is_often or waits_at(self.real.target, step.action, self.view):
-            self._leave_out(step)
+            self._leave_out(step, "left_waiting")
             return
         keeps = bool(self.counts["armed"]) or step.action.name in self._answering
         try:
             shadowed = self._without_a_fault(step.action, keeps_files=keeps)
         except HangsError:
-            self._leave_out(step)
+            self._leave_out(step, "left_waiting")
             if self.shadow.fresh_view() != self.view:
                 raise
             note_wait(self.real.target, step.action, self.view)
         else:
-            self._call_real(step, *shadowed)
+            if self._is_out_of_place(step.action, *shadowed[1:]):
+                self.answers[step.action.name, OUT_OF_PLACE, self._circumstance()] += 1
+                self._leave_out(step, OUT_OF_PLACE)
+            else:
+                self._call_real(step, *shadowed)
+
+    def _is_out_of_place(self, action: Action, wanted: Answer, _stages: tuple[View, ...], after: View) -> bool:
+        """Whether a call of the workload fails in this state by a mistake, whatever led to it, and changes nothing.
+
+        Such as one that takes a row apart that is not there. In the states of the workload each call works.
+        """
+        target = self.real.target
+        if wanted.kind != "raised" or after != self.view or not may_be_out_of_place(wanted.error):
+            return False
+        if is_specified(target) or action == target.heartbeat():
+            return False
+        if all((one.name, *one.args) != (action.name, *action.args) for one in target.workload()):
+            return False
+        return not self.shadow_has_lived or self._makes_no_sense(action, wanted)
 
     def _call_real(
         self, step: Call, files: Files | None, wanted: Answer, stages: tuple[View, ...], after: View
@@ -235,14 +255,14 @@ class Executor(Pair):
             self.made.add(step.action, self.shadow.environment.now_ms)
         self.view = self.real.oracle.settled
 
-    def _leave_out(self, step: Call) -> None:
-        """Do not make a call that waits for another caller in this state; a shadow that has tried it starts again.
+    def _leave_out(self, step: Call, why: str) -> None:
+        """Do not make a call that waits in this state, or fails by a mistake; a shadow that has tried it restarts.
 
         So does one that has not: whether a process has noted the state may not show in what follows.
         """
         self.restart_shadow(cleanly=True)
-        self.counts["left_waiting"] += 1
-        self.left_waiting[step.action.name] += 1
+        self.counts[why] += 1
+        self.left_waiting[step.action.name] += why == "left_waiting"
         if step.ends is True:
             self.armed.end()
 

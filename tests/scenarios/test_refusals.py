@@ -4,17 +4,19 @@ import contextlib
 import os
 import queue
 import sqlite3
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies
 
 from tornpage import Action, Configuration, SimpleTarget, View, faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.refusals import says_no, says_there_is_none
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Call, Restart, Scenario
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario
 from tornpage.scenarios.model.target import TargetError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.search.recorder import Recorder
@@ -140,8 +142,30 @@ def test_a_no_that_only_a_fault_has_caused_is_a_finding(kind: type[Notes], searc
     assert check in {found.finding.code for found in recorder.findings}
 
 
-class Mistaken(Notes):
-    """A mistake in the code is no answer."""
+class TakesApart(Notes):
+    """Takes the row apart, also where there is none."""
+
+    def text(self, number: int) -> str:
+        return str(self.db.execute("SELECT text FROM notes WHERE id = ?", (number,)).fetchone()[0])
+
+
+class TakesApartTarget(Target):
+    calls = (*Target.calls[:2], Action("text", {"number": 2}), *Target.calls[2:])
+    kind = TakesApart
+
+
+def test_a_call_of_the_workload_that_fails_by_a_mistake_in_some_states_is_left_out_there() -> None:
+    recorder = searched(TakesApartTarget(), "fuzz")
+    assert [found.finding.message for found in recorder.findings] == []
+    assert verdict(recorder) is Exit.HOLDS
+    (ended,) = recorder.ended
+    assert ended.counts["out_of_place"]
+    (note,) = [one for one in ended.notes if one.startswith("left out where they fail by a mistake")]
+    assert note.endswith(f"{ended.counts['out_of_place']} calls of text")
+
+
+class Misnamed(Notes):
+    """A mistake in the code of a call that the workload does not make."""
 
     opened = 0
 
@@ -149,19 +173,54 @@ class Mistaken(Notes):
         type(self).opened += 1
         super().__init__(path)
 
-    def remove(self, number: int) -> None:
-        if not self.db.execute("SELECT 1 FROM notes WHERE id = ?", (number,)).fetchone():
-            raise TypeError(number)
-        super().remove(number)
+    def rename(self, number: int) -> None:
+        raise TypeError(number)
+
+
+class MisnamedTarget(Target):
+    kind = Misnamed
+
+    def actions(self, view: View) -> Any:
+        return strategies.sampled_from((*self.calls, Action("rename", {"number": 1})))
 
 
 def test_a_mistake_in_the_code_is_no_refusal() -> None:
-    target = Target()
-    target.kind = Mistaken
-    with pytest.raises(TargetError, match=r"remove.* fails without any fault"):
-        searched(target, "fuzz")
+    with pytest.raises(TargetError, match=r"rename.* fails without any fault"):
+        searched(MisnamedTarget(), "fuzz")
     # It ended there: to look for a shorter scenario would take some thousand openings, and say no more.
-    assert 0 < Mistaken.opened < 300
+    assert 0 < Misnamed.opened < 300
+
+
+class ForgetsFirst(TakesApart):
+    """Forgets a text before it is removed, so that a removal that fails leaves a text that is not found."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.texts = dict(self.db.execute("SELECT id, text FROM notes"))
+
+    def add(self, number: int, text: str) -> None:
+        super().add(number, text)
+        self.texts[number] = text
+
+    def text(self, number: int) -> str:
+        return self.texts.get(number).upper()  # type: ignore[union-attr]
+
+    def remove(self, number: int) -> None:
+        self.texts.pop(number, None)
+        super().remove(number)
+
+
+@pytest.mark.quality
+def test_a_mistake_that_only_a_fault_has_caused_is_a_finding() -> None:
+    target = TakesApartTarget()
+    target.kind = ForgetsFirst
+    read, remove = Call(Action("text", {"number": 1})), Call(Action("remove", {"number": 1}))
+    steps = (Call(target.calls[0]), Arm("write@1=FULL", "vfs"), remove, Clear(), read)
+    with faults.install(), tempfile.TemporaryDirectory() as home:
+        violation, _ = play(Scenario(target.name, target.configurations[0], steps), target, Path(home))
+    assert violation is not None
+    assert violation.code == "still-usable-after-the-fault"
+    assert "AttributeError" in violation.message
 
 
 class JobNotFound(Exception):  # noqa: N818 - as stores name theirs

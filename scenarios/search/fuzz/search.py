@@ -33,7 +33,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tornpage import faults
 from tornpage.faults.replaced import replaced
-from tornpage.scenarios.execution.executor import Executor, play
+from tornpage.scenarios.execution.executor import OUT_OF_PLACE, Executor, play
 from tornpage.scenarios.execution.finding.shrink import Shown, shown, what_suffices
 from tornpage.scenarios.execution.interleave.sessions import shared_processes
 from tornpage.scenarios.execution.preflight.no_locks import takes_no_locks
@@ -549,4 +549,8 @@ def _notes(checkpoint: Checkpoint, machines: Mapping[str, Machine]) -> Iterator[
         yield from _reached(name, machine, checkpoint.cells.get(name, {}))
     if many := checkpoint.totals.get("left_waiting"):
         yield f"left out where they wait for another caller: {many} calls"
+    if many := checkpoint.totals.get(OUT_OF_PLACE):
+        reached = (cell.split(" ") for cells in checkpoint.cells.values() for cell in cells)
+        names = sorted({name for name, outcome, *_ in reached if outcome == OUT_OF_PLACE})
+        yield f"left out where they fail by a mistake, also without any fault: {many} calls of {', '.join(names)}"
     yield f"trace sha256 {checkpoint.trace or 'of nothing'}"
