@@ -48,11 +48,10 @@ def says_no(error: BaseException | None) -> bool:
 def may_be_out_of_place(error: BaseException | None) -> bool:
     """Whether a call that raised `error` without any fault may have met a state in which it makes no sense.
 
-    Such as a row that is not there and is taken apart, an average of nothing; or it raises a bare `RuntimeError`.
+    Such as a row that is not there and is taken apart, or an average of nothing. A bare `RuntimeError` says less.
     """
     kinds = (TypeError, AttributeError, ArithmeticError, AssertionError, StopIteration)
-    is_one = isinstance(error, kinds) or type(error) is RuntimeError
-    return is_one and not any(_is_trouble(one) for one in faults.causes(error) if one is not error)
+    return isinstance(error, kinds) and not any(_is_trouble(one) for one in faults.causes(error) if one is not error)
 
 
 def says_there_is_none(error: BaseException | None, action: Action, view: View) -> bool:
