@@ -37,7 +37,17 @@ def line_of(frame: FrameType | None) -> Line | None:
 
 def stack_of(frame: FrameType | None) -> str:
     """The innermost four such lines, innermost first: ``file:line: source``."""
-    return " < ".join(map(str, _lines(frame)[:4]))
+    return _in_words(_lines(frame))
+
+
+def stack_of_error(error: BaseException) -> str:
+    """The same of where an error was raised."""
+    frames: list[FrameType] = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        frames.insert(0, traceback.tb_frame)
+        traceback = traceback.tb_next
+    return _in_words(_lines_of(frames))
 
 
 def line_of_await(work: Any) -> Line | None:
@@ -48,6 +58,10 @@ def line_of_await(work: Any) -> Line | None:
             frames.insert(0, work.cr_frame)
         work = work.cr_await
     return next(iter(_lines_of(frames)), None)
+
+
+def _in_words(lines: list[Line]) -> str:
+    return " < ".join(map(str, lines[:4]))
 
 
 def _lines(frame: FrameType | None) -> list[Line]:

@@ -13,6 +13,7 @@ from tornpage.faults import Device, FaultPlan
 from tornpage.scenarios.cli import ci
 from tornpage.scenarios.cli.options import as_typed, could_not_run, output, progress_output
 from tornpage.scenarios.cli.reports import write_page
+from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.model.events import Finding, Handler
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.plan import PROFILES, Plan, Profile
@@ -75,7 +76,9 @@ def run_searches(
             recorder = _shown(target, plan, handlers, accepts, quiet=options["quiet"], verbose=options["verbose"])
         error_paths = tracer.result() if tracer else None
     record = run_record.record_of(recorder, target, plan, points, error_paths)
-    record = with_traces(msgspec.structs.replace(record, command=as_typed(context)), target)
+    record = msgspec.structs.replace(record, command=as_typed(context))
+    with patience(plan.call_timeout_s):
+        record = with_traces(record, target)
     record = ci.completed(record, target, baseline, options, outputs)
     if plan.report is not None:
         with outputs.writing("record of this run"):

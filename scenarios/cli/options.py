@@ -157,6 +157,15 @@ scratch_option: Final = click.option(
     help="Keep the stores under test below this directory, not in TMPDIR or in memory.",
 )
 
+call_timeout_option: Final = click.option(
+    "--call-timeout",
+    "call_timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="Stop a call that has not returned after so many seconds; it is a finding.",
+)
+
 # From the most to the least used; `--help` shows them in this order.
 _SEARCH_OPTIONS: Final = (
     click.option(
@@ -173,14 +182,7 @@ _SEARCH_OPTIONS: Final = (
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same run."),
     click.option("--max-time", "max_time_s", type=click.FloatRange(min=0), help="Stop after so many seconds."),
-    click.option(
-        "--call-timeout",
-        "call_timeout_s",
-        type=click.FloatRange(min=0.1),
-        default=10.0,
-        show_default=True,
-        help="Stop a call that has not returned after so many seconds; it is a finding.",
-    ),
+    call_timeout_option,
     click.option(
         "--configuration",
         "configurations",

@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from tornpage import faults
-from tornpage.scenarios.cli.options import TargetName, output, scratch_option
+from tornpage.scenarios.cli.options import TargetName, call_timeout_option, output, scratch_option
 from tornpage.scenarios.cli.project.completion import complete_code, complete_target
+from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.execution.finding.trace import Trace, trace_of
 from tornpage.scenarios.model.exit_codes import Exit
 from tornpage.scenarios.model.explain import explanation
@@ -37,6 +38,7 @@ _EXITS: Final = {Verdict.FIXED: Exit.HOLDS, Verdict.NOT_REPRODUCED: Exit.NOT_TES
     help="Play it on this target instead of the file's own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@call_timeout_option
 @scratch_option
 @click.option("--explain", "in_steps", is_flag=True, help="Show the scenario step by step, to the first difference.")
 @click.option("--emit-test", is_flag=True, help="Write a pytest file that fails as long as the check does.")
@@ -53,6 +55,7 @@ def replay(
     file: Path,
     target: Target | None,
     as_json: bool,
+    call_timeout_s: float,
     in_steps: bool,
     emit_test: bool,
     files_to: Path | None,
@@ -80,7 +83,7 @@ def replay(
         chosen = target or _named(read.scenario.target)
         reproducer.require_calls_of(chosen, read.scenario)
         if not emit_test:
-            with faults.install() as shim, shim.deterministic(), scratch() as directory:
+            with patience(call_timeout_s), faults.install() as shim, shim.deterministic(), scratch() as directory:
                 if in_steps:
                     trace = _traced(read, chosen, directory)
                 if trace is None or not trace.check:

@@ -106,20 +106,26 @@ def has_threads_of_the_store() -> bool:
 
 
 @contextlib.contextmanager
-def in_time(what: object) -> Iterator[None]:
-    """Raise `TookTooLongError`, naming `what`, if the scope is not left in time."""
+def in_time(what: object, *, calls: int = 1) -> Iterator[None]:
+    """Raise `TookTooLongError`, naming `what`, if the scope, which makes so many calls, is not left in time."""
     mine = _patience
     now = _monotonic
     began = now()
     # The same text on every replay, whatever the actual limit was.
     message = f"{what} did not return within {mine.seconds:g} s (--call-timeout)"
     try:
-        with limit(mine.limit, message, insists=True), no_real_sleep(mine.threads, TookTooLongError(message)):
+        with limit(calls * mine.limit, message, insists=True), no_real_sleep(mine.threads, TookTooLongError(message)):
             yield
     except TookTooLongError:
         mine.has_met_a_hang = True
         raise
-    mine.returned(now() - began)
+    if _is_stoppable():
+        mine.returned((now() - began) / calls)
+
+
+def _is_stoppable() -> bool:
+    """Whether the timer can stop this thread. A call on another one may have waited for its turn, too."""
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager
@@ -128,7 +134,7 @@ def limit(seconds: float, message: str, *, insists: bool = False) -> Iterator[No
 
     With `insists` also at its end, if the code under test has swallowed it.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if not hasattr(signal, "setitimer") or not _is_stoppable():
         yield
         return
     timer = _Timer(seconds, message)

@@ -95,6 +95,16 @@ class ByItsFile(Shelf):
             self.path.unlink()
 
 
+class TriesAgain(Shelf):
+    """Sound: whatever a lock raises, it tries again."""
+
+    def put(self, name: str, n: int) -> None:
+        with contextlib.suppress(Exception):
+            super().put(name, n)
+            return
+        super().put(name, n)
+
+
 class ShelfTarget(SimpleTarget):
     title = "boxes"
     file = "boxes.db"
@@ -119,6 +129,10 @@ class SmallTarget(ShelfTarget):
     # There is room for the heartbeat after each of them, but not after two at once.
     calls = (Action("put", {"name": "a", "n": 1}), Action("drop", {"name": "a"}), Action("put", {"name": "b", "n": 2}))
     beat = Action("put", {"name": "heartbeat", "n": 1})
+
+
+class TriesAgainTarget(ShelfTarget):
+    kind = TriesAgain
 
 
 class ByItsFileTarget(ShelfTarget):
@@ -202,6 +216,22 @@ def test_the_process_is_dead_and_the_next_one_lives(tmp_path: Path) -> None:
         assert alone(second).result.kind == "done"
         assert second.look() == {"a": 2}
         second.close()
+
+
+def test_a_process_that_stands_in_a_call_does_not_go_on_alone(tmp_path: Path) -> None:
+    tested = target(TriesAgainTarget)
+    tmp_path.joinpath("home").mkdir()
+    with faults.install():
+        second = InProcess("B", tested)
+        second.open(Setting(tmp_path / "home", tested.configurations[0], 1))
+        second.start(ShelfTarget.calls[0], frozenset({2}))
+        assert isinstance(second.go(), Paused)
+        # As if this process had been killed.
+        second._pipe.close()
+        assert second._process.wait(60) == 1
+        second.end()
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "boxes.db")) as db:
+        assert db.execute("SELECT * FROM box").fetchall() == []
 
 
 def test_a_process_that_waits_for_ever_does_not_outlive_the_search(tmp_path: Path) -> None:

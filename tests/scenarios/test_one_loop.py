@@ -2,7 +2,9 @@
 
 import asyncio
 import linecache
+import re
 import sqlite3
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import aiosqlite
 import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, awaited, faults
+from tornpage.scenarios.execution.call_timeout import patience
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.finding.trace import trace_of
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Interleave
+from tornpage.scenarios.model.scenario import Interleave, Scenario
 from tornpage.scenarios.model.target import LoopInUseError
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.reproduce.replay_file import read, write
@@ -107,6 +110,32 @@ class Hidden:
         return getattr(self.store, name)
 
 
+class HoldsALock(Blocks):
+    """It holds a lock of threads across an await: the other task waits for it on the loop's own thread."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.guard = threading.Lock()
+
+    async def add(self, name: str) -> int:
+        with self.guard:
+            return await super().add(name)
+
+
+class WaitsBefore(HoldsALock):
+    """It waits for the lock outside the loop, which has to run on for the other one."""
+
+    def add(self, name: str) -> Any:
+        self.guard.acquire()
+        return self.added(name)
+
+    async def added(self, name: str) -> int:
+        try:
+            return await Blocks.add(self, name)
+        finally:
+            self.guard.release()
+
+
 class ItemsTarget(SimpleTarget):
     title = "items"
     configurations = (Configuration("delete", "FULL"),)
@@ -185,6 +214,24 @@ def test_tasks_that_take_a_lock_are_not_accused(target: ItemsTarget, ways: set[s
     assert not recorder.findings
     assert not recorder.vacuous
     assert {series.effect for series in recorder.tallies} >= ways
+
+
+@pytest.mark.parametrize(("kind", "line"), [(HoldsALock, "with self.guard:"), (WaitsBefore, "self.guard.acquire()")])
+@pytest.mark.filterwarnings("ignore:coroutine 'WaitsBefore.added' was never awaited")
+def test_a_task_that_keeps_the_loop_to_itself_is_stopped(kind: type[Blocks], line: str, tmp_path: Path) -> None:
+    add = Action("add", {"name": "a"})
+    step = Interleave(add, add, switch=1, callers="shared")
+    scenario = Scenario("items", Configuration("delete", "FULL"), (step,))
+    with patience(1.0), faults.install():
+        found, _ = play(scenario, ItemsTarget(kind), tmp_path)
+    assert found is not None
+    assert found.code == "deadlock"
+    says = rf"B keeps the event loop to itself: B at test_one_loop.py:\d+: {re.escape(line)}"
+    assert re.fullmatch(says, found.message)
+    for left in [one for one in threading.enumerate() if one.name == "call B"]:
+        # It has its lock, or will in a moment.
+        left.join(20)
+        assert not left.is_alive()
 
 
 def test_a_store_that_hides_its_loop_is_refused_and_not_accused() -> None:

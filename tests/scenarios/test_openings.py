@@ -5,16 +5,18 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, faults
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Callers, Interleave
+from tornpage.scenarios.model.scenario import Callers, Interleave, Scenario
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.estimate import estimated
-from tornpage.scenarios.run.reproduce.replay_file import read, write
+from tornpage.scenarios.run.reproduce.replay_file import ReplayFileError, read, write
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import find_or_import
 
@@ -112,6 +114,18 @@ class Later(LooksFirst):
             self._db.close()
 
 
+class Once(Later):
+    """Sound: the file is made by the first call, which can be made once, by either caller."""
+
+    def make(self, db: sqlite3.Connection) -> None:
+        Jobs.make(self, db)
+
+    def add(self, name: str) -> None:
+        if name == "a":
+            self.db.execute("ALTER TABLE job ADD COLUMN state TEXT")
+        super().add(name)
+
+
 class Cleans(Jobs):
     """At its opening it rewrites all rows from what it has read before, and with that undoes what came between."""
 
@@ -150,7 +164,7 @@ class JobsTarget(SimpleTarget):
 
 LOOKS_FIRST, LOOKS_INSIDE, VERSION = JobsTarget(LooksFirst), JobsTarget(LooksInside), JobsTarget(Version)
 DIRECTORY, FINDS_IT, LATER, CLEANS = JobsTarget(Directory), JobsTarget(FindsIt), JobsTarget(Later), JobsTarget(Cleans)
-SOUND, UNDECLARED = JobsTarget(Jobs), JobsTarget(LooksFirst, None)
+SOUND, ONCE, UNDECLARED = JobsTarget(Jobs), JobsTarget(Once), JobsTarget(LooksFirst, None)
 
 
 def searched(name: str, schedules: int | None = 24) -> Recorder:
@@ -188,7 +202,7 @@ def test_a_call_during_an_opening_is_lost() -> None:
     assert str(step).startswith("[A] open() up to switch point ")
 
 
-@pytest.mark.parametrize("name", ["SOUND", "LOOKS_INSIDE", "FINDS_IT"])
+@pytest.mark.parametrize("name", ["SOUND", "LOOKS_INSIDE", "FINDS_IT", "ONCE"])
 def test_a_sound_opening_is_silent(name: str) -> None:
     recorder = searched(name, None)
     assert not recorder.findings
@@ -208,6 +222,15 @@ def test_a_finding_of_an_opening_is_replayed(tmp_path: Path) -> None:
         again, _ = play(read(write(finding, tmp_path, 0)).scenario, LOOKS_FIRST, tmp_path / "again")
     assert again is not None
     assert again.message == finding.message
+
+
+@pytest.mark.parametrize("wrong", [{"callers": "threads"}, {"earlier": OPEN}])
+def test_an_opening_without_a_process_or_of_an_open_store_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    step = msgspec.structs.replace(Interleave(OPEN, OPEN, switch=1), **wrong)
+    scenario = Scenario("reference", Configuration("delete", "FULL"), (step,))
+    path = write(Finding("opens-together", "", scenario, {}, "interleave"), tmp_path, 0)
+    with pytest.raises(ReplayFileError, match="open the store that has no process of its own, or has it open"):
+        read(path)
 
 
 def test_the_estimate_counts_openings() -> None:

@@ -90,7 +90,7 @@ class Stage:
         between = Between(self.sessions, read) if may_share and step.switch else None
         played, views = self._played(step, serial, state, None if between is None else between.at_switch)
         files = left_in(self.home)
-        _require_opened(played.outcome, step)
+        _require_opened(played.outcome, step, serial)
         require_serial(played.outcome, serial, step.first, step.second, self.sessions)
         if between is not None and between.outcome is not None:
             self._require_kept(between.outcome, step, serial, state)
@@ -306,11 +306,12 @@ class Stage:
                 continue
 
 
-def _require_opened(outcome: Outcome, step: Interleave) -> None:
-    """Require that no caller that opens the store, or makes its files, fails where each one alone does not."""
+def _require_opened(outcome: Outcome, step: Interleave, serial: Serial) -> None:
+    """Require that no caller that opens the store, or makes its files, fails where it does not after the other one."""
     both = ("A", step.first, outcome.first), ("B", step.second, outcome.second)
     for (name, action, said), (other, beside, _) in (both, both[::-1]):
-        if said.is_mistake and (action == OPEN or step.fresh):
+        is_judged = said.is_mistake and (action == OPEN or step.fresh)
+        if is_judged and serial.run(beside, action).said.kind == "done":
             raise Violation(
                 "opens-together", f"{name}: {action} {said} beside {other}: {beside}; one after the other both work"
             )

@@ -49,9 +49,14 @@ class _OverPipe(Turns):
 
     def hand_over(self, event: Event) -> None:
         with self._lock:
-            if self.at_work:
+            if not self.at_work:
+                return
+            try:
                 self._pipe.send(event)
                 self._pipe.recv()
+            except (EOFError, OSError):
+                # The first process has ended. The store must not go on by itself: it may handle any exception.
+                os._exit(1)
 
 
 class _Worker:

@@ -23,6 +23,7 @@ from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.finding.shrink import Play
 from tornpage.scenarios.execution.kill.executor import kills, play_killed
 from tornpage.scenarios.execution.kill.supervisor import Supervisor
+from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.model.as_json import for_a_file
 from tornpage.scenarios.model.events import Finding
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Interleave, Restart, Scenario, Step
@@ -180,6 +181,12 @@ def _require_sound(path: Path, scenario: Scenario) -> None:
             _require_sound_plan(path, step.plan)
         if isinstance(step, Interleave) and step.killed and not (step.back and step.callers == "processes"):
             raise ReplayFileError(f"{path} kills a caller that has no process of its own, or at no switch point")
+        if (
+            isinstance(step, Interleave)
+            and OPEN in step.actions
+            and (step.callers != "processes" or step.earlier == OPEN)
+        ):
+            raise ReplayFileError(f"{path} lets a caller open the store that has no process of its own, or has it open")
     _require_sound_kills(path, scenario)
 
 

@@ -225,9 +225,7 @@ class Interleavings(Search):
 
     def _openings(self, part: Part) -> Openings | None:
         """The schedules in which a caller opens the store; None if that is not tried."""
-        if part.kind != "processes" or OPEN in self.target.workload():
-            return None
-        return Openings(self._few_points(part))
+        return Openings(self._few_points(part)) if part.kind == "processes" else None
 
     def _few_points(self, part: Part) -> FewPoints:
         draw = Random(f"{self.seed} {self.name} few {part}")  # noqa: S311 - the same for each part
