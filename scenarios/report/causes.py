@@ -13,6 +13,11 @@ Method. Findings are alike if the same check fails at the same line of the code 
 - of plain files, what only a power cut shows is one cause, a sync that is missing; what is there by half after a fault,
   a crash or a kill, or can't be read then, is another;
 - what a crash has left, and the next call meets, is one cause, whichever kind of crash it was;
+- a call that is there by half after a fault, a crash or a kill is one cause: it is more than one transaction;
+- a store that can't be used any more because its opening was stopped is one cause, whatever error that leads to: an
+  opening that makes or changes its tables step by step leads to one at each step;
+- an error in the place of the fault is one cause, whichever call met it; so is a call that returns False then, which is
+  how some stores say that they have failed;
 - what a crash has taken of acknowledged changes is one cause, whichever calls made them, and whether they added or
   deleted: no error was raised, so the line says only which call it was.
 
@@ -25,8 +30,9 @@ from typing import Final
 
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
 from tornpage.scenarios.model.events import NOT_SHOWN
-from tornpage.scenarios.model.fingerprint import causes_of, is_cancelled
+from tornpage.scenarios.model.fingerprint import call_of, causes_of, is_cancelled
 from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
+from tornpage.scenarios.model.scenario import Call
 from tornpage.scenarios.run.record import FoundRecord
 
 _Cause = tuple[str, ...]
@@ -47,6 +53,10 @@ _ERROR: Final = re.compile(
 _COMMON: Final = ("database is locked", "database table is locked")
 _AFTER_A_CRASH: Final = "after a crash"
 _NEXT_CALL: Final = "the next call was acknowledged, but changed"
+# The call that was stopped half-way by a crash or a kill.
+_STOPPED: Final = re.compile(r"(?:while |killed in )([\w.]+)\(.*?\) (?:was pending|by )", re.DOTALL)
+_RETURNED_FALSE: Final = re.compile(r"(?:it|was acknowledged and) returned False; ")
+_IN_ITS_PLACE: Final = re.compile(r"hides the fault: the caller gets (.*?); neither", re.DOTALL)
 
 
 def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
@@ -77,12 +87,7 @@ def _cause_of(found: FoundRecord, number: int) -> _Cause:
         return STILL_OPEN, "cancelled" if is_cancelled(found.scenario) else "failed" if causes else "no fault"
     if found.scenario.configuration.journal_mode == "file" and (cause := _cause_in_files(found, frozenset(causes))):
         return cause
-    if found.check in _MET_BY_THE_NEXT and (error := _error_of(found)):
-        is_left = _AFTER_A_CRASH in found.message or not _CRASHES.isdisjoint(causes)
-        return "error", error, "left" if is_left else ""
-    if found.check in _LOST and causes and _CRASHES.issuperset(causes):
-        return ("next call",) if _NEXT_CALL in found.message else ("lost", *causes)
-    return found.check, found.where or str(number)
+    return _how_it_failed(found) or _met_later(found, frozenset(causes)) or (found.check, found.where or str(number))
 
 
 def _cause_in_files(found: FoundRecord, causes: frozenset[str]) -> _Cause:
@@ -94,6 +99,35 @@ def _cause_in_files(found: FoundRecord, causes: frozenset[str]) -> _Cause:
         return "lost", "power cut"
     is_half = is_unreadable or found.check == "all-or-nothing" or _CRASHES.issuperset(causes)
     return ("half",) if is_half else ()
+
+
+def _how_it_failed(found: FoundRecord) -> _Cause:
+    """What a store says of a failure in the place of the fault; empty for another finding."""
+    if error := _IN_ITS_PLACE.search(found.message):
+        return found.check, error[1]
+    return ("returned False",) if _RETURNED_FALSE.search(found.message) else ()
+
+
+def _met_later(found: FoundRecord, causes: frozenset[str]) -> _Cause:
+    """What has been left to the next call or opening, by half or not at all; empty for another finding."""
+    if found.check in _MET_BY_THE_NEXT and (error := _error_of(found)):
+        is_left = _AFTER_A_CRASH in found.message or not _CRASHES.isdisjoint(causes)
+        if is_left and causes and not any(isinstance(step, Call) for step in found.scenario.steps):
+            return "error", "of the opening", "left"
+        return "error", error, "left" if is_left else ""
+    if "power cut" not in causes and (call := _call_by_half(found, causes)):
+        return "half", call
+    if found.check in _LOST and causes and _CRASHES.issuperset(causes):
+        return ("next call",) if _NEXT_CALL in found.message else ("lost", *sorted(causes))
+    return ()
+
+
+def _call_by_half(found: FoundRecord, causes: frozenset[str]) -> str:
+    """The name of the call of which a part is there, or a part of what was there is gone; "" for another finding."""
+    stopped = _STOPPED.search(found.message)
+    if stopped is not None and found.check in _LOST | _HALF:
+        return stopped[1]
+    return call_of(found.scenario) if found.check == "all-or-nothing" and causes else ""
 
 
 def _error_of(found: FoundRecord) -> str:

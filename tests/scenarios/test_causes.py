@@ -8,7 +8,7 @@ from run_records import found, record, scenario
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
 from tornpage.scenarios.model.events import NOT_SHOWN
 from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
-from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Scenario
+from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.report.causes import by_cause
 from tornpage.scenarios.report.words import headline
@@ -73,6 +73,54 @@ def test_a_store_that_cannot_be_opened_again_is_one_cause_wherever_the_fault_was
     # What a fault has left in the memory of a process is gone after a crash.
     in_memory = made(usable, "put", Arm("write@1=FULL"), message=f"the fault is gone, and the next call fails: {error}")
     assert by_cause((findings[0], in_memory)) == [[0], [1]]
+
+
+def test_an_opening_that_leaves_the_store_unusable_is_one_cause_whatever_error_that_leads_to() -> None:
+    usable, start, dies = "still-usable-after-the-fault", Restart(crash=True), CrashAt(4, power=False)
+
+    def opened(condition: Any, message: str) -> FoundRecord:
+        told = Scenario("tiny", Configuration(), (Restart(), condition, start))
+        return found(usable, told, message=message, where=f"store.py:{len(message)}")
+
+    findings = (
+        opened(Arm("lock:db@9=BUSY"), "after a crash, opening fails: OperationalError('table job already exists')"),
+        opened(dies, "after a crash, a plain reader fails: OperationalError('no such column: name')"),
+        made(usable, "put", dies, message="after a crash, opening fails: KeyError('version')", where="store.py:3"),
+        # What it has left in the memory of a process is another.
+        opened(Arm("write@1=FULL"), "the fault is gone, and opening again fails: LockError('held')"),
+    )
+    assert by_cause(findings) == [[0, 1], [2], [3]]
+
+
+def test_a_call_that_is_there_by_half_is_one_cause_whatever_stopped_it() -> None:
+    full, killed, dies = Arm("write@3=FULL"), Arm("write@3=KILL"), CrashAt(4, power=False)
+    half = "killed in move(name='a') by write:db@3=KILL: a part of the pending change is there"
+    gone = "a crash of the process after put(name='a') acknowledged, while move(name='a') was pending (1 is lost)"
+    findings = (
+        made("all-or-nothing", "move", full, where="s.py:1"),
+        made("all-or-nothing", "move", killed, message=half, where="s.py:2"),
+        made("acknowledged-is-durable", "put", dies, message=gone, where="s.py:3"),
+        made("all-or-nothing", "put", full, where="s.py:4"),
+        # A power cut may take more than a call that is not complete.
+        made("acknowledged-is-durable", "put", CrashAt(4), message=gone, where="s.py:5"),
+        # Two callers may see half a change that a fault can't leave.
+        made("all-or-nothing", "move", where="s.py:6"),
+    )
+    assert by_cause(findings) == [[0, 1, 2], [3], [4], [5]]
+
+
+def test_what_a_store_says_in_the_place_of_a_fault_is_one_cause_whichever_call_says_it() -> None:
+    full = Arm("write@1=FULL")
+    said = "fails and hides the fault: the caller gets Gone: no file; neither that nor its cause names what failed"
+    returned = "after a call (acknowledged: it returned False; if that reports the failure, let the target's …)"
+    findings = (
+        made("error-is-not-hidden", "put", full, message=f"put() {said}", where="s.py:1"),
+        made("error-is-not-hidden", "drop", full, message=f"drop() {said}", where="s.py:2"),
+        made("acknowledged-is-durable", "put", full, message=returned, where="s.py:3"),
+        made("wrong-answer", "drop", full, message="drop() was acknowledged and returned False; …", where="s.py:4"),
+        made("wrong-answer", "get", full, message="get() was acknowledged and returned nothing; …", where="s.py:5"),
+    )
+    assert by_cause(findings) == [[0, 1], [2, 3], [4]]
 
 
 def of_files(check: str, *conditions: Any, message: str = "it fails", where: str = "store.py:1") -> FoundRecord:
