@@ -7,6 +7,7 @@ A wrong state says more than a hidden error, and of a process that is watched fr
 whether the fault was met.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from tornpage import faults
@@ -54,11 +55,19 @@ class HiddenErrors:
         self.keep(action, answer, condition, fault, is_met=times_met(condition) > 0 or met > 0)
 
     def keep(
-        self, action: Action, answer: Answer, condition: Heard, fault: object, *, is_met: bool, left_open: str = ""
+        self,
+        action: Action,
+        answer: Answer,
+        condition: Heard,
+        fault: object,
+        *,
+        is_met: bool,
+        left_open: Callable[[], str] = str,
     ) -> None:
         """Keep an answer that hides the fault, if the fault was met or that is known only later.
 
-        `left_open` is the note on a transaction that a failed call before it has left open.
+        `left_open` returns the note on a transaction that a failed call before it has left open, "" for none. It is
+        called only for an error that may be due to one: it looks through all objects of the process.
         """
         if not is_met and not condition.is_known_late:
             return
@@ -71,8 +80,8 @@ class HiddenErrors:
             require_named(action, answer, str(fault))
         except Violation as hidden:
             violation = hidden
-            if left_open and is_of_an_open_transaction(answer.error):
-                message = f"{action} {answer}: a call before it has failed{left_open}; its fault: {fault}"
+            if is_of_an_open_transaction(answer.error) and (note := left_open()):
+                message = f"{action} {answer}: a call before it has failed{note}; its fault: {fault}"
                 violation = Violation("still-usable-after-the-fault", message)
             self._last = violation, condition
 

@@ -152,7 +152,7 @@ class Pair:
             fault = next(one for one in reversed(self.steps) if getattr(one, "slot", None) == slot)
             words = fault.plan if isinstance(fault, Arm) else str(fault)
             is_met = answer.kind == "refused" or times_met(condition) > met.get(slot, 0)
-            left_open = self.real.note_of_transaction_met() if follows else ""
+            left_open = self.real.note_of_transaction_met if follows else str
             self.real.hidden_errors.keep(action, answer, condition, words, is_met=is_met, left_open=left_open)
 
     def look_after_crash(self, files: Files) -> None:

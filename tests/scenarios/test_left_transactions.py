@@ -63,11 +63,20 @@ class Met:
 )
 def test_a_transaction_that_is_open_already_is_named(left_open: str, code: str) -> None:
     hidden = HiddenErrors()
-    hidden.keep(RollsBack.calls[0], Answer("raised", STUCK), Met(), "no memory", is_met=True, left_open=left_open)
+    answer = Answer("raised", STUCK)
+    hidden.keep(RollsBack.calls[0], answer, Met(), "no memory", is_met=True, left_open=lambda: left_open)
     with pytest.raises(Violation) as raised:
         hidden.require_none()
     assert raised.value.code == code
     assert left_open in raised.value.message
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), LookupError("no such key")])
+def test_no_open_transaction_is_looked_for_where_the_error_speaks_of_none(error: Exception) -> None:
+    def look() -> str:
+        raise AssertionError("to look takes as long as all the rest of a call")
+
+    HiddenErrors().keep(RollsBack.calls[0], Answer("raised", error), Met(), "a fault", is_met=True, left_open=look)
 
 
 @pytest.mark.usefixtures("shim")
