@@ -1,7 +1,6 @@
 """Ways to change or sync a file that are not recorded; their use is noted on the tape, so that a report can name it."""
 
 import ctypes
-import gc
 import mmap
 import os
 import weakref
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 from tornpage.faults.files.functions import path_of
 from tornpage.faults.files.watch import WATCH
-from tornpage.faults.garbage import collect, look_again
+from tornpage.faults.garbage import all_of, collect, follow, look_again
 
 Function = Callable[..., Any]
 
@@ -66,20 +65,17 @@ def _look_up(original: Function, library: ctypes.CDLL, name: Any) -> Any:
 
 # Libraries that were still there after a collection.
 _IN_USE: Final[weakref.WeakSet[ctypes.CDLL]] = weakref.WeakSet()
+follow(ctypes.CDLL)
 
 
 def syncing_libraries() -> list[str]:
-    """The C functions that sync files and that Python code has already looked up through `ctypes`.
-
-    Unfreezes what the garbage collector had frozen: frozen objects are in none of its lists, in which a library loaded
-    earlier is searched.
-    """
-    look_again()
+    """The C functions that sync files and that Python code has already looked up through `ctypes`."""
     found = _syncing()
-    # A library that is no longer used is in a reference cycle with its functions. A collection goes through all
-    # objects: one is enough for each library.
+    # A library that is no longer used is in a reference cycle with its functions, and perhaps among what is frozen. A
+    # collection goes through all objects: one is enough for each library.
     if any(one not in _IN_USE for one, _ in found):
         found.clear()
+        look_again()
         collect()
         found = _syncing()
         _IN_USE.update(one for one, _ in found)
@@ -87,13 +83,8 @@ def syncing_libraries() -> list[str]:
 
 
 def _syncing() -> list[tuple[ctypes.CDLL, str]]:
-    """The sync functions looked up in the live `CDLL` objects, which are found as referrers of their types (quick)."""
-    libraries = (one for one in gc.get_referrers(*_with_subclasses(ctypes.CDLL)) if isinstance(one, ctypes.CDLL))
-    return [(one, name) for one in libraries for name in vars(one) if name in _SYNCING]
-
-
-def _with_subclasses(type_: type[Any]) -> list[type[Any]]:
-    return [type_, *(below for one in type_.__subclasses__() for below in _with_subclasses(one))]
+    """The sync functions looked up in the live `CDLL` objects."""
+    return [(one, name) for one in all_of(ctypes.CDLL) for name in vars(one) if name in _SYNCING]
 
 
 CHILDREN: Final = {name: _child(name) for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system")}

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Final
 
+from tornpage.faults import garbage
 from tornpage.faults.errors import AllocatorUnavailableError
 from tornpage.faults.garbage import collect, leave_alone, leaves_alone, living
 from tornpage.faults.limits.limit import Limit
@@ -35,8 +36,6 @@ from tornpage.faults.vfs.signals import raise_pending, with_pending
 _CONFIG_MALLOC: Final = 4
 _CONFIG_GETMALLOC: Final = 5
 _CONFIG_MEMSTATUS: Final = 9
-# At each collection Python 3.12 freezes 375 tuples of its own; a program that freezes has many more objects.
-_FROZEN_BY_PYTHON: Final = 1_000
 _pointer = ctypes.c_void_p
 
 
@@ -99,14 +98,14 @@ def freeze() -> None:
 @contextlib.contextmanager
 def frozen() -> Iterator[None]:
     """As `freeze`, inside this scope only, and not where the program has frozen something itself."""
-    if leaves_alone(_FROZEN_BY_PYTHON) or _is_in_use():
+    if leaves_alone() or _is_in_use():
         yield
         return
-    gc.freeze()
+    garbage.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        garbage.unfreeze()
 
 
 class Allocator:

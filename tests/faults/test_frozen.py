@@ -96,3 +96,26 @@ def test_a_library_that_syncs_is_known_to_be_in_use_after_one_collection(monkeyp
     del library
     assert unseen.syncing_libraries() == ["fdatasync"]
     assert len(collections) == 2
+
+
+@pytest.mark.parametrize("freeze", [faults.freeze, gc.freeze])
+def test_a_library_is_found_among_what_is_frozen(freeze: Callable[[], None]) -> None:
+    library = ctypes.CDLL(None)
+    freeze()
+    assert unseen.syncing_libraries() == []
+    assert library.fsync is not None
+    assert unseen.syncing_libraries() == ["fsync"]
+
+
+def test_a_look_for_libraries_of_which_none_syncs_leaves_frozen_what_is_frozen() -> None:
+    library = ctypes.CDLL(None)
+    old: list[object] = []
+    for _ in range(2):
+        faults.freeze()
+        assert unseen.syncing_libraries() == []
+        assert id(old) not in {id(one) for one in gc.get_objects()}
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        assert unseen.syncing_libraries() == []
+        assert any(one is connection for one in gc.get_objects())
+    assert library.fdatasync is not None
+    assert unseen.syncing_libraries() == ["fdatasync"]
