@@ -302,6 +302,9 @@ class Executor(Pair):
             self.put_shadow(left)
         else:
             self.shadow.put(saved)
+            more = ((name, len(text)) for name, text in self.real.files_beside(left).items())
+            grown = (size - len(saved.get(name, b"")) for name, size in more)
+            self.real.oracle.bytes_left = frozenset(size for size in grown if size > 0)
 
     def _is_followed(self, answer: Answer, before: View, after: View) -> bool:
         """Whether the store's state equals that of the shadow, which has made the call that got this answer.

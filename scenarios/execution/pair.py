@@ -204,6 +204,7 @@ class Pair:
         Raises `Violation` if it can't.
         """
         self.made.begin(files)
+        self.real.oracle.bytes_left = frozenset()
         self._start_shadow(files, cleanly=False)
 
     def restart_shadow(self, *, cleanly: bool = False) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from appending_stores import CountedFirst, Logged
 from numbering_stores import (
     BlocksShown,
     Counted,
@@ -19,7 +20,13 @@ from numbering_stores import (
 from tornpage import Action, Configuration, View, faults
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.judging.numbers import is_counted_anew, is_renumbered, is_with_ids, larger_ids
+from tornpage.scenarios.model.judging.numbers import (
+    is_counted_anew,
+    is_moved_on,
+    is_renumbered,
+    is_with_ids,
+    larger_ids,
+)
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, Restart, Scenario, Step
 from tornpage.scenarios.model.target import SetUpError
 from tornpage.scenarios.search.recorder import Recorder
@@ -173,3 +180,40 @@ def test_an_answer_may_have_the_new_id_and_no_other_difference() -> None:
     assert is_with_ids({1: 2}, {"id": 1, "n": 1}, {"id": 2, "n": 1})
     assert not is_with_ids({1: 2}, {"id": 1, "n": 3}, {"id": 2, "n": 4})
     assert not is_with_ids({1: 2}, "x", "y")
+
+
+FIRST, SECOND, OVER, READ = map(Call, Logged.calls)
+LOG_FAILS = (Arm("write@1=FULL"), SECOND, Clear())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_place_in_a_file_is_larger_by_what_failed_calls_have_left_there(
+    times: int, shim: faults.Shim, home: Path
+) -> None:
+    steps = (FIRST, *LOG_FAILS * times, OVER, READ, SECOND, Restart(crash=True), OVER, READ)
+    scenario = Scenario("logged", Logged.configurations[0], steps)
+    assert play(scenario, Logged(), home)[0] is None
+
+
+def test_a_place_that_is_larger_without_any_bytes_there_is_found(shim: faults.Shim, home: Path) -> None:
+    scenario = Scenario("counted-first", Logged.configurations[0], (FIRST, *LOG_FAILS, OVER))
+    violation, _ = play(scenario, CountedFirst(), home)
+    assert violation is not None
+    assert violation.code == "acknowledged-is-durable"
+
+
+@pytest.mark.parametrize(
+    ("seen", "bytes_left", "is_moved"),
+    [
+        ({"a": [11, 5]}, {6}, True),
+        ({"a": [11, 5]}, {5}, False),
+        ({"a": [11, 5]}, set(), False),
+        ({"a": [5, 5]}, {6}, False),
+        ({"a": [11, 6]}, {6}, False),
+        ({"b": [11, 5]}, {6}, False),
+    ],
+)
+def test_moved_on_is_what_is_larger_by_the_bytes_that_were_left(
+    seen: View, bytes_left: set[int], is_moved: bool
+) -> None:
+    assert is_moved_on({"a": [5, 5]}, seen, bytes_left) is is_moved

@@ -11,11 +11,14 @@ next call after a restart gets a smaller one than without the restart. That is c
 all that are there: a store that counts from the beginning again soon gives a number twice, and one that has lost a part
 of a sum writes any number.
 
+A store that appends to a file beside its rows, and keeps the places in rows, gets larger places after a call that has
+failed and left bytes there: larger by that many bytes.
+
 Not covered: ids that are not decimal numbers, and numbers that appear in another order in a value.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from tornpage.scenarios.model.as_json import in_order
@@ -53,6 +56,12 @@ def is_renumbered(before: View, wanted: View, seen: View) -> bool:
         return False
     pairs = zip(sorted(added, key=_by_number), sorted(found, key=_by_number), strict=True)
     return all(_is_numbered_on((one, wanted[one]), (other, seen[other])) for one, other in pairs)
+
+
+def is_moved_on(wanted: View, seen: View, bytes_left: Collection[int]) -> bool:
+    """Whether `seen` is `wanted` but for numbers that are each larger by one of `bytes_left`."""
+    changed = _in_place_of([wanted], [seen]) if bytes_left else None
+    return bool(changed) and all(new - old in bytes_left for old, new in changed.items())
 
 
 def _by_number(key: str) -> tuple[list[int], str]:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import in_words, reports_a_failure
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
-from tornpage.scenarios.model.judging.numbers import is_among
+from tornpage.scenarios.model.judging.numbers import is_among, is_moved_on
 from tornpage.scenarios.model.target import Configuration, View
 
 # What to do where a store reports a failure by what it returns.
@@ -64,6 +64,8 @@ class Oracle:
     lost: tuple[View, ...] = ()
     # Whether a failed call may have used up a number that the next call would have got.
     numbers_used: bool = False
+    # How many bytes failed calls have left in each file beside the rows, where they have left any.
+    bytes_left: frozenset[int] = frozenset()
     # The calls since a restart at which the store may have read what it counts on from, and its shadow has not.
     since_restart: int | None = None
     _possible: tuple[View, ...] = ()
@@ -155,7 +157,9 @@ class Oracle:
 
     def _is_among(self, view: View, possible: Sequence[View]) -> bool:
         used, calls = self.numbers_used, self.since_restart
-        return is_among(view, self.settled, possible, numbers_used=used, since_restart=calls)
+        if is_among(view, self.settled, possible, numbers_used=used, since_restart=calls):
+            return True
+        return any(is_moved_on(one, view, self.bytes_left) for one in possible)
 
     def _accuse_disk(self, disk: View, possible: tuple[View, ...]) -> None:
         """Raise the violation of the check that a disk state fails."""
