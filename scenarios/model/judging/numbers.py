@@ -60,7 +60,7 @@ def is_renumbered(before: View, wanted: View, seen: View) -> bool:
 
 def is_moved_on(wanted: View, seen: View, bytes_left: Collection[int]) -> bool:
     """Whether `seen` is `wanted` but for numbers that are each larger by one of `bytes_left`."""
-    changed = _in_place_of([wanted], [seen]) if bytes_left else None
+    changed = (_in_place_of([wanted], [seen]) if bytes_left else None) or {}
     return bool(changed) and all(new - old in bytes_left for old, new in changed.items())
 
 
