@@ -10,7 +10,9 @@ import msgspec
 import pytest
 import tiny_stores
 
+from tornpage.scenarios.run.reproduce import program_digest
 from tornpage.scenarios.run.reproduce.code_digest import code_of, is_unchanged
+from tornpage.scenarios.run.reproduce.program_digest import files_of
 from tornpage.scenarios.targets.registry import find
 
 STORE = """
@@ -121,5 +123,50 @@ def test_of_this_harness_only_what_ships_as_a_target_counts() -> None:
     target.name = "tiny_stores:Tiny"
     assert not [name for name in code_of(target) if name.startswith("tornpage")]
     assert "tornpage.scenarios.targets.libraries.json_file" in code_of(find("json-file"))
-    target.name = "command:./notes"
+
+
+def test_of_a_program_the_files_of_its_directory_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"app/notes.mjs": "", "lib/store.mjs": "", "lib/.cache/store": "", ".git/HEAD": "", "lib/__pycache__/a": ""}
+    packages = ".venv/lib/python3.11/site-packages"
+    files |= {".venv/pyvenv.cfg": "", f"{packages}/a-1.dist-info/RECORD": "1", f"{packages}/a.py": ""}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    target = tiny_stores.Tiny()
+    target.name = "command:sh app/notes.mjs --fast"
+    before = code_of(target)
+    assert sorted(before) == [f"{packages}/a-1.dist-info/RECORD", "app/notes.mjs", "lib/store.mjs", "sh"]
+    (tmp_path / "report.html").write_text("a run writes one")
+    assert is_unchanged(before, target)
+    for name in ("lib/store.mjs", f"{packages}/a-1.dist-info/RECORD"):
+        (tmp_path / name).write_text("another")
+        assert not is_unchanged(before, target)
+        before = code_of(target)
+    (tmp_path / "lib/store.mjs").unlink()
+    assert not is_unchanged(before, target)
+
+
+def test_a_script_elsewhere_counts_with_what_stands_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "mine.txt").touch()
+    for name in ("store.pl", "Rows.pm"):
+        (tmp_path / "there" / name).touch()
+    script = str(tmp_path / "there" / "store.pl")
+    found = sorted([script, "../there/Rows.pm", "../there/store.pl", "mine.txt", "perl"])
+    assert sorted(files_of(("perl", script))) == found
+    assert sorted(files_of(("sh", "-c", "exec ./notes"))) == ["mine.txt", "sh"]
+
+
+def test_nothing_is_recorded_of_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.sh", "b.sh", "c.sh"):
+        (tmp_path / name).touch()
+    assert files_of(("sh", "a.sh"))
+    monkeypatch.setattr(program_digest, "_MOST_FILES", 3)
+    target = tiny_stores.Tiny()
+    target.name = "command:sh a.sh"
     assert code_of(target) == {}
+    assert not is_unchanged({}, target)

@@ -1,14 +1,16 @@
 """A digest of the code of a finding, to detect on replay whether any of it has changed.
 
 It holds a digest of the file of each loaded Python module that belongs neither to Python nor to this harness (and of
-SQL files beside it), and the version of each installed package. For a target that ships, its modules count, too. That
-is more than the store uses, on purpose: no possible fix must be missed, so that "unchanged" is always true.
+SQL files beside it), and the version of each installed package. For a target that ships, its modules count, too. Of a
+program in any language it holds its files (`program_digest`). That is more than the store uses, on purpose: no possible
+fix must be missed, so that "unchanged" is always true.
 
-Not covered: programs in other languages, files other than modules and SQL, and the effect of environment variables.
+Not covered: files other than modules and SQL, and the effect of environment variables.
 """
 
 import hashlib
 import importlib.metadata
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from tornpage.scenarios.model.target import Target
+from tornpage.scenarios.run.reproduce.program_digest import files_of
 from tornpage.scenarios.targets.names import COMMAND_PREFIX, is_imported
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
@@ -25,9 +28,9 @@ _DIGITS: Final = 16
 
 
 def code_of(target: Target) -> dict[str, str]:
-    """Digest or version of each part of the code that is loaded, by its name; empty for a program."""
+    """Digest or version of each part of the code that is loaded, by its name."""
     if target.name.startswith(COMMAND_PREFIX):
-        return {}
+        return files_of(tuple(shlex.split(target.name.removeprefix(COMMAND_PREFIX))))
     return dict(sorted(_parts(ships=not is_imported(target.name))))
 
 
