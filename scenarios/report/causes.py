@@ -62,7 +62,7 @@ _IN_ITS_PLACE: Final = re.compile(r"hides the fault: the caller gets (.*?); neit
 def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
     """The numbers of the findings, those that may have one cause together, in their order.
 
-    What a replay does not show comes last, within a cause and among the causes.
+    What fails without any fault comes first, and what a replay does not show last, within a cause and among the causes.
     """
     at_lines = {
         one.where: _cause_of(one, 0)
@@ -70,13 +70,17 @@ def by_cause(findings: Sequence[FoundRecord]) -> list[list[int]]:
         if one.where and not _is_of_memory(one) and not is_cancelled(one.scenario)
     }
     found: dict[_Cause, list[int]] = {}
-    for number in sorted(range(len(findings)), key=lambda number: NOT_SHOWN in findings[number].message):
+    for number in sorted(range(len(findings)), key=lambda number: _rank(findings[number])):
         one = findings[number]
         cause = _cause_of(one, number)
         if cause == _OF_MEMORY and NO_MEMORY_EITHER not in one.message:
             cause = at_lines.get(one.where, cause)
         found.setdefault(cause, []).append(number)
     return list(found.values())
+
+
+def _rank(found: FoundRecord) -> tuple[bool, bool]:
+    return NOT_SHOWN in found.message, bool(causes_of(found.scenario))
 
 
 def _cause_of(found: FoundRecord, number: int) -> _Cause:

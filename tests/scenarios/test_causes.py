@@ -8,7 +8,7 @@ from run_records import found, record, scenario
 from tornpage.scenarios.execution.generic_checks.open_connections import CANNOT_ROLL_BACK, STILL_OPEN
 from tornpage.scenarios.model.events import NOT_SHOWN
 from tornpage.scenarios.model.judging.unpromised import NO_MEMORY_EITHER
-from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Limit, Restart, Scenario
+from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Interleave, Limit, Restart, Scenario
 from tornpage.scenarios.model.target import Action, Configuration
 from tornpage.scenarios.report.causes import by_cause
 from tornpage.scenarios.report.words import headline
@@ -52,22 +52,23 @@ def test_a_commit_that_is_never_rolled_back_is_one_cause_with_and_without_memory
     assert by_cause((left_open, tried)) == [[0], [1]]
 
 
-def test_a_transaction_left_open_without_any_fault_is_a_cause_of_its_own() -> None:
+def test_a_transaction_left_open_without_any_fault_is_a_cause_of_its_own_and_comes_first() -> None:
     under_fault = made("still-usable-after-the-fault", "put", Arm("lock:db@3..=BUSY"), message=f"a; {STILL_OPEN}")
     without = made("memory-equals-disk", "find", message=f"b; {STILL_OPEN} (no fault is needed)")
-    assert by_cause((under_fault, without)) == [[0], [1]]
+    assert by_cause((under_fault, without)) == [[1], [0]]
 
 
 def test_a_store_that_cannot_be_opened_again_is_one_cause_wherever_the_fault_was() -> None:
     usable, error = "still-usable-after-the-fault", "TypeError(\"'NoneType' object is not subscriptable\")"
-    cut, killed = CrashAt(4), Arm("lock:db@18=KILL")
+    cut, killed, busy = CrashAt(4), Arm("lock:db@18=KILL"), Arm("lock:db@3..=BUSY")
+    locked = "the next call fails: OperationalError('database is locked')"
     findings = (
         made(usable, "put", cut, message=f"after a crash, opening fails: {error}", where="store.py:1"),
         made(usable, "put", killed, message=f"the fault is gone, and opening again fails: {error}", where="store.py:2"),
         made(usable, "put", cut, message="after a crash, opening fails: KeyError('version')", where="store.py:3"),
         # Two statements that were left in the middle are two defects.
-        made(usable, "put", message="the next call fails: OperationalError('database is locked')", where="store.py:4"),
-        made(usable, "move", message="the next call fails: OperationalError('database is locked')", where="store.py:5"),
+        made(usable, "put", busy, message=locked, where="store.py:4"),
+        made(usable, "move", busy, message=locked, where="store.py:5"),
     )
     assert by_cause(findings) == [[0, 1], [2], [3], [4]]
     # What a fault has left in the memory of a process is gone after a crash.
@@ -94,6 +95,7 @@ def test_an_opening_that_leaves_the_store_unusable_is_one_cause_whatever_error_t
 
 def test_a_call_that_is_there_by_half_is_one_cause_whatever_stopped_it() -> None:
     full, killed, dies = Arm("write@3=FULL"), Arm("write@3=KILL"), CrashAt(4, power=False)
+    together = Interleave(Action("move"), Action("put"), 1)
     half = "killed in move(name='a') by write:db@3=KILL: a part of the pending change is there"
     gone = "a crash of the process after put(name='a') acknowledged, while move(name='a') was pending (1 is lost)"
     findings = (
@@ -104,7 +106,7 @@ def test_a_call_that_is_there_by_half_is_one_cause_whatever_stopped_it() -> None
         # A power cut may take more than a call that is not complete.
         made("acknowledged-is-durable", "put", CrashAt(4), message=gone, where="s.py:5"),
         # Two callers may see half a change that a fault can't leave.
-        made("all-or-nothing", "move", where="s.py:6"),
+        found("all-or-nothing", Scenario("tiny", Configuration(), (together,)), where="s.py:6"),
     )
     assert by_cause(findings) == [[0, 1, 2], [3], [4], [5]]
 
@@ -143,7 +145,7 @@ def test_plain_files_that_are_written_by_half_are_one_cause_and_a_missing_sync_i
         of_files("integrity", dies, message="the next call fails: Full('3 entries')", where="s.py:8"),
         of_files("all-or-nothing", where="s.py:9"),
     )
-    assert by_cause(findings) == [[0, 1, 2, 3], [4, 5], [6], [7], [8]]
+    assert by_cause(findings) == [[8], [0, 1, 2, 3], [4, 5], [6], [7]]
 
 
 def test_what_the_next_call_meets_after_a_crash_is_one_cause_whichever_crash_it_was() -> None:
@@ -164,7 +166,7 @@ def test_one_transaction_left_open_is_one_cause_whatever_met_it() -> None:
         made("still-usable-after-the-fault", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}"),
         made("memory-equals-disk", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}", where="store.py:3"),
     )
-    elsewhere = made("still-usable-after-the-fault", "put", message="closing fails", where="store.py:2")
+    elsewhere = made("still-usable-after-the-fault", "put", busy, message="closing fails", where="store.py:2")
     assert by_cause((*left_open, *cancelled, elsewhere)) == [[0, 1], [2, 3], [4]]
 
 
@@ -175,7 +177,8 @@ def test_what_a_power_cut_takes_of_several_calls_is_one_cause() -> None:
     half = made("all-or-nothing", "move", cut, where="store.py:3")
     assert by_cause((lost, back, half)) == [[0, 1], [2]]
     # Under a fault, without a crash, the line says where.
-    assert by_cause((lost, made("acknowledged-is-durable", "put", where="store.py:9"))) == [[0], [1]]
+    under_fault = made("acknowledged-is-durable", "put", Arm("write@1=FULL"), where="store.py:9")
+    assert by_cause((lost, under_fault)) == [[0], [1]]
 
 
 def test_what_a_replay_does_not_show_comes_last() -> None:
