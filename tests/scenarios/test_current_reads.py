@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from reading_stores import Settings, SettingsTarget
 
-from tornpage import Action
+from tornpage import Action, Configuration, Environment
 from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, Scenario
 from tornpage.scenarios.search.recorder import Recorder
 
 Search = Callable[..., Recorder]
@@ -60,3 +62,37 @@ def test_what_is_new_what_is_in_another_order_and_what_is_claimed_is_not_outdate
 ) -> None:
     recorder = search(target, name, points=1, scenarios=10, steps=12)
     assert [one.finding.message for one in recorder.findings] == []
+
+
+class LoggedTarget(SettingsTarget):
+    """The same with a write-ahead log: a change whose sync fails is there after a crash, and not before it."""
+
+    configurations = (Configuration("wal", "FULL"),)
+    calls = (
+        Action("put", {"name": "a", "value": "1"}), Action("put", {"name": "a", "value": "2"}),
+        Action("get", {"name": "a"}),
+    )  # fmt: skip
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Settings:
+        store = super().make(path, configuration, environment)
+        store.db.execute("PRAGMA journal_mode = WAL").fetchall()
+        store.db.execute("PRAGMA synchronous = FULL")
+        return store
+
+
+class KeepsWhatIsReplacedTarget(LoggedTarget):
+    class kind(Settings):  # noqa: N801
+        def write(self, statement: str, *values: str) -> None:
+            self.db.execute(statement, values)
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_read_does_not_return_what_is_there_only_after_a_crash(tmp_path: Path) -> None:
+    first, second, read = map(Call, LoggedTarget.calls)
+    steps = (first, Arm("sync@1=IOERR_FSYNC"), second, read)
+    scenario = Scenario("logged", LoggedTarget.configurations[0], steps)
+    assert play(scenario, LoggedTarget(), tmp_path / "sound")[0] is None
+    steps = (first, read, Arm("sync@1=IOERR_FSYNC"), first, Clear(), second, read)
+    violation, _ = play(msgspec.structs.replace(scenario, steps=steps), KeepsWhatIsReplacedTarget(), tmp_path / "stale")
+    assert violation is not None
+    assert "as in an earlier state" in violation.message
