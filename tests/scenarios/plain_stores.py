@@ -213,6 +213,8 @@ class ByChild(Kept):
 
 
 class SyncedByChild(Kept):
+    calls = Kept.calls[:1]
+
     class store(Store):  # noqa: N801 - an attribute of the target
         def save(self, content: bytes, new: Path) -> None:
             new.write_bytes(content)
@@ -221,6 +223,8 @@ class SyncedByChild(Kept):
 
 
 class SyncedThroughCtypes(Kept):
+    calls = Kept.calls[:1]
+
     class store(Store):  # noqa: N801 - an attribute of the target
         def save(self, content: bytes, new: Path) -> None:
             with new.open("wb") as file:
@@ -238,6 +242,8 @@ C_LIBRARY = ctypes.CDLL(None)
 
 class SyncedThroughOneLibrary(Kept):
     """The library is loaded with the module, and its function looked up once."""
+
+    calls = Kept.calls[:1]
 
     class store(SyncedThroughCtypes.store):  # noqa: N801 - an attribute of the target
         def sync_by_c(self, descriptor: int) -> None:

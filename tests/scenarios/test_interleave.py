@@ -352,7 +352,7 @@ def test_a_wrong_declaration_is_refused_with_what_is_allowed(callers: Any, monke
 def test_a_call_that_waits_for_a_job_is_left_out_where_there_is_none(
     kind: type[meeting_stores.Jobs], found: set[str]
 ) -> None:
-    profile = Profile("test", 1, None, 0, 0, schedules=120)
+    profile = Profile("test", 1, None, 0, 0, schedules=24)
     plan = Plan(
         ("interleave",), profile, seed=0, report=None, callers=("threads",), most_findings=1, call_timeout_s=0.5
     )

@@ -55,7 +55,7 @@ def test_a_store_that_fails_by_itself_is_named_and_not_the_harness(search: Calla
     said: list[str] = []
     for nth in range(10, 40, 6):
         try:
-            recorder = search(OpensMostTimes(nth), name, points=5, configurations=1, crash_states=20)
+            recorder = search(OpensMostTimes(nth), name, points=5, configurations=1, crash_states=5)
         except TargetError as error:
             said.append(str(error))
         else:

@@ -358,7 +358,8 @@ def test_shards_share_all_points_among_them_and_repeat_none() -> None:
             if isinstance(event, PointTried):
                 points.append(f"{event.place}")
 
-        plan = Plan(("sweep", "contend"), msgspec.structs.replace(SMALL, configurations=2), report=None, shard=shard)
+        size = msgspec.structs.replace(SMALL, configurations=2, points_per_call=4)
+        plan = Plan(("sweep", "contend"), size, report=None, shard=shard)
         campaign.run(tiny_stores.Tiny(), plan, (hear,))
         return points
 
@@ -367,6 +368,7 @@ def test_shards_share_all_points_among_them_and_repeat_none() -> None:
     assert all(shares)
 
 
+@pytest.mark.usefixtures("quick_is_small")
 def test_shards_are_judged_together(command: Command, tmp_path: Path) -> None:
     for number in (1, 2):
         home = tmp_path / str(number)
@@ -389,6 +391,7 @@ def test_shards_are_judged_together(command: Command, tmp_path: Path) -> None:
     assert "no call ever met a limit" in {one.reason for one in merge(unlucky).record.vacuous}
 
 
+@pytest.mark.usefixtures("quick_is_small")
 def test_a_shard_that_is_missing_is_told(command: Command, tmp_path: Path) -> None:
     for number in (1, 3):
         command("sweep", "--target", "tiny_stores:Tiny", "--shard", f"{number}/3", "--report", tmp_path / str(number))
@@ -397,6 +400,7 @@ def test_a_shard_that_is_missing_is_told(command: Command, tmp_path: Path) -> No
     assert merged.exit_code == campaign.Exit.NOT_TESTED
 
 
+@pytest.mark.usefixtures("quick_is_small")
 def test_a_shard_alone_is_not_the_whole(command: Command, tmp_path: Path) -> None:
     ran = command("sweep", "--target", "tiny_stores:Tiny", "--shard", "1/2", "--report", tmp_path)
     assert ran.code == 0
@@ -405,6 +409,7 @@ def test_a_shard_alone_is_not_the_whole(command: Command, tmp_path: Path) -> Non
     assert "vacuous: shards: of tiny_stores:Tiny with seed 0 these are missing: 2/2" in ran.out
 
 
+@pytest.mark.usefixtures("quick_is_small")
 def test_a_shard_without_a_part_takes_nothing_from_the_others(command: Command, tmp_path: Path) -> None:
     homes = [tmp_path / str(number) for number in (1, 2, 3)]
     one = ("--target", "tiny_stores:Tiny", "--configuration", "wal/FULL")
