@@ -53,6 +53,8 @@ _ERROR: Final = re.compile(
 _COMMON: Final = ("database is locked", "database table is locked")
 _AFTER_A_CRASH: Final = "after a crash"
 _NEXT_CALL: Final = "the next call was acknowledged, but changed"
+# Of a database it is an open transaction, which the next call has committed.
+_WROTE_WHAT_FAILED: Final = "it wrote the change of the failed call before it"
 # The call that was stopped half-way by a crash or a kill.
 _STOPPED: Final = re.compile(r"(?:while |killed in )([\w.]+)\(.*?\) (?:was pending|by )", re.DOTALL)
 _RETURNED_FALSE: Final = re.compile(r"(?:it|was acknowledged and) returned False; ")
@@ -87,9 +89,10 @@ def _cause_of(found: FoundRecord, number: int) -> _Cause:
     causes = causes_of(found.scenario)
     if _is_of_memory(found):
         return _OF_MEMORY
-    if STILL_OPEN in found.message:
+    is_file = found.scenario.configuration.journal_mode == "file"
+    if STILL_OPEN in found.message or (_WROTE_WHAT_FAILED in found.message and not is_file):
         return STILL_OPEN, "cancelled" if is_cancelled(found.scenario) else "failed" if causes else "no fault"
-    if found.scenario.configuration.journal_mode == "file" and (cause := _cause_in_files(found, frozenset(causes))):
+    if is_file and (cause := _cause_in_files(found, frozenset(causes))):
         return cause
     return _how_it_failed(found) or _met_later(found, frozenset(causes)) or (found.check, found.where or str(number))
 

@@ -158,16 +158,19 @@ def test_what_the_next_call_meets_after_a_crash_is_one_cause_whichever_crash_it_
 
 def test_one_transaction_left_open_is_one_cause_whatever_met_it() -> None:
     busy = Arm("lock:db@3..=BUSY")
+    committed = "it wrote the change of the failed call before it, too, from an open transaction or from memory"
     left_open = (
         made("still-usable-after-the-fault", "put", busy, message=f"a; {STILL_OPEN}", where="store.py:1"),
         made("acknowledged-is-durable", "move", busy, message=f"b; {STILL_OPEN}", where="store.py:2"),
+        made("acknowledged-is-durable", "put", busy, message=f"c: {committed}", where="store.py:4"),
     )
     cancelled = (
         made("still-usable-after-the-fault", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}"),
         made("memory-equals-disk", "put", Limit("awaits", 1), message=f"c; {STILL_OPEN}", where="store.py:3"),
+        made("acknowledged-is-durable", "put", Limit("awaits", 1), message=f"c: {committed}", where="store.py:5"),
     )
     elsewhere = made("still-usable-after-the-fault", "put", busy, message="closing fails", where="store.py:2")
-    assert by_cause((*left_open, *cancelled, elsewhere)) == [[0, 1], [2, 3], [4]]
+    assert by_cause((*left_open, *cancelled, elsewhere)) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 def test_what_a_power_cut_takes_of_several_calls_is_one_cause() -> None:
