@@ -19,6 +19,7 @@ from tornpage import faults
 from tornpage.scenarios.execution.at_rest import others_rest
 from tornpage.scenarios.execution.crash import latent
 from tornpage.scenarios.execution.current_reads import require_current
+from tornpage.scenarios.execution.generic_checks.file_modes import require_side_files_follow, usual_umask
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
 from tornpage.scenarios.execution.half_done import HalfDone
@@ -50,6 +51,7 @@ from tornpage.scenarios.model.scenario import (
     Scenario,
     Soak,
     Step,
+    UsualUmask,
 )
 from tornpage.scenarios.model.target import Action, Target, TargetError, View, is_specified
 
@@ -107,6 +109,8 @@ class Executor(Pair):
             self._soak()
         elif isinstance(step, OtherWriter):
             self._let_others_write(step)
+        elif isinstance(step, UsualUmask):
+            self._open_under_the_usual_umask()
         elif isinstance(step, Interleave):
             self._interleave(step)
         else:
@@ -164,6 +168,14 @@ class Executor(Pair):
             return
         others_rest()
         require_open_to_writers(self.real.target.database(self.real.directory), is_last=step.is_last)
+
+    def _open_under_the_usual_umask(self) -> None:
+        home = self.real.directory.with_name(f"umask-of-{self.real.directory.name}")
+        place({}, home)
+        with usual_umask(), Trial(self.real.target, self.real.oracle.configuration, home, {}) as anew:
+            anew.reopen()
+            anew.beat()
+            require_side_files_follow(anew.target.database(home))
 
     def _jump(self, step: ClockJump) -> None:
         self.counts["jumps"] += 1

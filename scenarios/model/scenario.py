@@ -102,6 +102,13 @@ class OtherWriter(msgspec.Struct, frozen=True, tag="other-writer"):
         return "another connection begins to write"
 
 
+class UsualUmask(msgspec.Struct, frozen=True, tag="usual-umask"):
+    """Open a new store where the umask lets others read new files, and make the small change."""
+
+    def __str__(self) -> str:
+        return "a new store, where the umask is 022, and the small change"
+
+
 class Limit(msgspec.Struct, frozen=True, tag="limit"):
     """Apply a limit to the target.
 
@@ -316,6 +323,7 @@ Step = (
     | Interleave
     | Soak
     | OtherWriter
+    | UsualUmask
 )
 
 

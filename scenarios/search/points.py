@@ -45,6 +45,7 @@ from tornpage.scenarios.model.scenario import (
     Soak,
     Step,
     Syscall,
+    UsualUmask,
 )
 from tornpage.scenarios.model.target import Configuration, Target, completed
 from tornpage.scenarios.model.work import Done, Part
@@ -211,6 +212,7 @@ class PointSearch(WorkloadSearch):
         calls = [*map(Call, self.target.workload())]
         if configuration.journal_mode == "wal":
             yield "log-stays-small", (*calls, Soak())
+            yield "files-are-private", (UsualUmask(),)
         elif configuration.journal_mode != "file" and completed(self.target).callers != ():
             between = [step for call in calls for step in (OtherWriter(), call)]
             yield "lets-others-write", (*between, OtherWriter(is_last=True))

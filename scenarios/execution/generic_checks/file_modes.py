@@ -5,9 +5,14 @@ correct. So the harness sets the strictest one, 077, while the store runs, and p
 only: a file that others may read after that was opened to them by the store, by ``chmod`` or by its own umask. A store
 that promises more (private whatever the umask) checks that in its own `self_check`, as the reference does.
 
+A store that makes its database private by itself means the whole of it, and SQLite gives a log or a journal the mode
+that the database has when it makes that file. Under the strict umask a ``chmod`` that comes too late can't be seen, so
+a new store is also opened under the usual one, 022 (`usual_umask`): its side files give no more access than it does.
+
 Not covered: systems without POSIX modes, access lists, and directories.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,17 +22,48 @@ from typing import Final
 from tornpage.scenarios.model.judging.checks import Violation
 
 UMASK: Final = 0o077
+_USUAL: Final = 0o022
+_SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+_umask = UMASK
 
 
 class StrictUmask:
     """Inside this scope new files are accessible to their owner only, whichever thread creates them."""
 
     def __enter__(self) -> None:
-        self._outer = os.umask(UMASK)
+        self._outer = os.umask(_umask)
 
     def __exit__(self, *_: object) -> None:
         os.umask(self._outer)
+
+
+@contextlib.contextmanager
+def usual_umask() -> Iterator[None]:
+    """Inside this scope a `StrictUmask` lets others read new files, as most systems do."""
+    global _umask  # noqa: PLW0603 - as the umask itself, it is the process's
+    _umask = _USUAL
+    try:
+        yield
+    finally:
+        _umask = UMASK
+
+
+def require_side_files_follow(database: Path) -> None:
+    """Raise `Violation` if a log or a journal gives access that its database doesn't give."""
+    if os.name != "posix" or not database.exists():
+        return
+    own = stat.S_IMODE(database.stat().st_mode)
+    for path in (database.with_name(f"{database.name}{suffix}") for suffix in _SIDE_FILES):
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
+        if mode & _OTHERS & ~own:
+            raise Violation(
+                "files-are-private",
+                f"{path.name} has the mode {mode:04o} and {database.name} has {own:04o}, where the umask was "
+                f"{_USUAL:03o}: it was made before the database got its mode, and holds the same data",
+            )
 
 
 def require_private(directory: Path) -> None:

@@ -191,7 +191,8 @@ _TABLE: Final = (
     ),
     Check(
         "files-are-private",
-        "the files that a store creates give no more access than the user's umask allows",
+        "the files that a store creates give no more access than the user's umask allows, and side files no more than "
+        "their database",
         "openclaw 57361 review: the state directory and the database were left to the umask. (The reference promises "
         "more: that they are private whatever the umask.)",
         "Leave the mode to the umask, or make the directory 0700 and the database 0600 before SQLite opens it; its "
