@@ -18,6 +18,7 @@ Method. Findings are alike if the same check fails at the same line of the code 
   opening that makes or changes its tables step by step leads to one at each step;
 - an error in the place of the fault is one cause, whichever call met it; so is a call that returns False then, which is
   how some stores say that they have failed;
+- what a session shows of before another caller's commit is one cause, whichever calls they were;
 - what a crash has taken of acknowledged changes is one cause, whichever calls made them, and whether they added or
   deleted: no error was raised, so the line says only which call it was.
 
@@ -109,9 +110,11 @@ def _cause_in_files(found: FoundRecord, causes: frozenset[str]) -> _Cause:
 
 
 def _how_it_failed(found: FoundRecord) -> _Cause:
-    """What a store says of a failure in the place of the fault; empty for another finding."""
+    """What a store says or shows in the place of what has happened, whichever call it was; empty for none."""
     if error := _IN_ITS_PLACE.search(found.message):
         return found.check, error[1]
+    if found.check == "stale-view":
+        return (found.check,)
     return ("returned False",) if _RETURNED_FALSE.search(found.message) else ()
 
 

@@ -125,6 +125,11 @@ def test_what_a_store_says_in_the_place_of_a_fault_is_one_cause_whichever_call_s
     assert by_cause(findings) == [[0, 1], [2, 3], [4]]
 
 
+def test_a_session_that_does_not_look_again_is_one_cause_whichever_calls_were_made() -> None:
+    puts, drops = (made("stale-view", call, where=f"s.py:{call}") for call in ("put", "drop"))
+    assert by_cause((puts, drops, made("not-serializable", "drop", where="s.py:drop"))) == [[0, 1], [2]]
+
+
 def of_files(check: str, *conditions: Any, message: str = "it fails", where: str = "store.py:1") -> FoundRecord:
     told = Scenario("tiny", Configuration("file", "FULL"), (*conditions, Call(Action("put"))))
     return found(check, told, message=message, where=where)
