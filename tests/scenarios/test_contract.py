@@ -306,3 +306,28 @@ def test_what_a_module_keeps_by_the_path_of_a_store_is_named(tmp_path: Path) -> 
         require_contract(Forgets(), Forgets.configurations[0], tmp_path / "forgets")
         with pytest.raises(SetUpError, match=r"it has kept that in the module or in a class, by its path.*#each-direc"):
             require_contract(Remembers(), Remembers.configurations[0], tmp_path / "remembers")
+
+
+class Unsaved(others_stores.ShelfTarget):
+    """Its `note` is never committed: that is for a search to find, and ends the rehearsal."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def note(self, key: str) -> None:
+            self.db.execute("BEGIN")
+            self.put(key)
+
+        def put_two(self, key: str) -> None:
+            self.put(key)
+            self.put(f"{key}/2")
+
+    calls = (*others_stores.ShelfTarget.calls, Action("note", {"key": "n"}))
+
+
+class UnsavedAndTwoKeys(Unsaved):
+    beat = Action("put_two", {"key": "heartbeat"})
+
+
+def test_a_beat_that_adds_two_keys_is_named_also_where_the_store_itself_fails(home: Path) -> None:
+    rehearsed(Unsaved, home / "one")
+    with pytest.raises(SetUpError, match="has to add one key to the view, and changed the number of keys from 0 to 2"):
+        rehearsed(UnsavedAndTwoKeys, home / "two")

@@ -89,6 +89,7 @@ def require_contract(target: Target, configuration: Configuration, home: Path, *
         rehearsal.run()
     except _Leave:
         rehearsal.require_empty_at_first()
+        rehearsal.require_one_key_at_first()
         return False
     return True
 
@@ -173,6 +174,21 @@ class _Rehearsal:
     def require_empty_at_first(self) -> None:
         """Require that a store that was just created shows nothing."""
         require_empty(self.target.name, self._begun)
+
+    def require_one_key_at_first(self) -> None:
+        """Require that the beat adds no more than one key to a new store, if the file has what the store shows."""
+        trial = self._trial("new")
+        with _closing(trial):
+            try:
+                trial.open()
+                trial.call_by_stages(self.beat)
+                view, rows = dict(trial.live_view()), self._rows(trial)
+            except (Exception, Violation):  # noqa: BLE001 - what fails here is for the search to find
+                return
+            self._files_left = trial.crash_copy()
+        if view == rows and len(own_keys(view, self.target.beat_touches)) > 1:
+            with contextlib.suppress(_Leave):
+                self._require_one_more_key({}, view)
 
     # -- playing -------------------------------------------------------------------------------------------
 
