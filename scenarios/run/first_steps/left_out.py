@@ -26,8 +26,10 @@ READS_BOTH: Final = "let view and rows read it, too: docs/your-own-store.md#a-st
 # Not called: they wait, communicate, or hold a transaction open on purpose.
 _LEFT_ALONE: Final = frozenset(
     "connect cursor execute executemany executescript commit rollback transaction serve main loop listen "  # noqa: SIM905
-    "consume wait backup dump iterdump reopen connection".split()
+    "consume wait iterdump reopen connection".split()
 )
+# The same where they are told where to: to a path, or to another connection.
+_ELSEWHERE: Final = frozenset({"backup", "dump"})
 # The same, unless their name says of what, and they are told which: an account is closed, a run is finished.
 _LEFT_ALONE_ALONE: Final = frozenset("close run watch worker sync memory disk".split())  # noqa: SIM905
 # The same, unless they are told what: a cart is opened, a job is started, a room is joined.
@@ -70,7 +72,8 @@ def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter], 
     alone = words & _LEFT_ALONE_ALONE and not says_of_what
     bare = words & (_LEFT_ALONE_BARE | _COMMUNICATES) and not needed
     talks = words & _COMMUNICATES and _communicates(method)
-    return LEFT_ALONE if words & _LEFT_ALONE or alone or bare or talks else ""
+    leaves = words & _LEFT_ALONE or (words & _ELSEWHERE and needed)
+    return LEFT_ALONE if leaves or alone or bare or talks else ""
 
 
 def _communicates(method: Any) -> bool:

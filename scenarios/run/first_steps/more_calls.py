@@ -105,8 +105,9 @@ def mirrored(fresh: Fresh, found: Found, failed: Sequence[Action] = ()) -> Found
     """
     calls = [action for action, _ in found]
     choices = [*calls, *failed]
-    texts = {action.name: [key for key, one in action.args.items() if isinstance(one, str)] for action in choices}
-    if "beta" not in (one for action in calls for one in action.args.values()) or max(map(len, texts.values())) < 2:
+    kinds = {(one.name, *map(type, one.args.values())): one for one in reversed(choices)}
+    texts = [(action, [key for key, one in action.args.items() if isinstance(one, str)]) for action in kinds.values()]
+    if "beta" not in (one for action in calls for one in action.args.values()) or max(len(one) for _, one in texts) < 2:
         return []
     effects = fresh().effects(calls)
     adding, taking = (
@@ -116,8 +117,8 @@ def mirrored(fresh: Fresh, found: Found, failed: Sequence[Action] = ()) -> Found
     anew: list[Action] = []
     for one in adding:
         anew += _working(fresh, [*calls, *anew], [one], again=True)
-    for action in {one.name: one for one in reversed(choices)}.values():
-        for keys in itertools.combinations(texts[action.name], 2):
+    for action, own in texts:
+        for keys in itertools.combinations(own, 2):
             pair = [Action(action.name, action.args | dict(zip(keys, two, strict=True))) for two in _BOTH_WAYS]
             for there in ([], anew):
                 if not all(_takes_two(fresh, [*calls, *there], one, keys) for one in pair):
@@ -127,6 +128,27 @@ def mirrored(fresh: Fresh, found: Found, failed: Sequence[Action] = ()) -> Found
                     if None not in fresh().effects([*calls, *more])[len(calls) :]:
                         return [(one, 0) for one in more]
     return []
+
+
+def put_in(fresh: Fresh, found: Found, missed: Sequence[Action]) -> Found:
+    """The calls that were found, and each of `missed` at the last place where it has an effect and leaves the others'.
+
+    It is made there only if no call of its name was found.
+    """
+    for action in (one for one in missed if one.name not in {call.name for call, _ in found}):
+        alone = _changes(fresh, found)
+        for place in range(len(found), 0, -1):
+            more = [*found[:place], (action, 0), *found[place:]]
+            changes = _changes(fresh, more)
+            if changes.pop(place) and changes == alone:
+                found = more
+                break
+    return found
+
+
+def _changes(fresh: Fresh, found: Found) -> list[bool | None]:
+    effects = fresh().effects([action for action, _ in found])
+    return [None if one is None else one.changed for one in effects]
 
 
 def _takes_two(fresh: Fresh, before: Sequence[Action], both: Action, keys: Sequence[str]) -> bool:

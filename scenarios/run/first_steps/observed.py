@@ -26,7 +26,7 @@ from tornpage.scenarios.run.first_steps.arguments import ways_to_make
 from tornpage.scenarios.run.first_steps.bounds import lowered_bound
 from tornpage.scenarios.run.first_steps.learned import choices_of, is_better
 from tornpage.scenarios.run.first_steps.left_out import EndedError, LockedOutError, NotLearned, nothing_added
-from tornpage.scenarios.run.first_steps.more_calls import mirrored, overwriting, second_keys, with_more
+from tornpage.scenarios.run.first_steps.more_calls import mirrored, overwriting, put_in, second_keys, with_more
 from tornpage.scenarios.run.first_steps.of_functions import ways_to_use
 from tornpage.scenarios.run.first_steps.played import NO_DATABASE, Played
 from tornpage.scenarios.run.first_steps.stable_columns import DiffersError, stable
@@ -133,6 +133,7 @@ def _observe(store: Callable[..., Any] | ModuleType, directory: Path, *, determi
                 there = directory / f"other-{number}-{next(numbers)}"
                 return Played(store, make, there, deterministic=deterministic)
 
+            found = put_in(fresh, found, discovered.taken)
             overwrites = overwriting(fresh, discovered.store, found)
             found = with_more(found, overwrites)
             seconds = second_keys(fresh, found, discovered.idle())

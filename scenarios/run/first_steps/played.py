@@ -10,6 +10,7 @@ effects.
 import contextlib
 import copy
 import inspect
+import itertools
 import operator
 import os
 import re
@@ -79,6 +80,8 @@ _STEP_MS: Final = 60_000
 _NOT_OF_A_CALL: Final = frozenset({"__pycache__", ".tornpage", ".pytest_cache", ".hypothesis"})
 # SQLite's levels of synchronous, by number.
 _LEVELS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
+# So many arguments of a call that failed with all of them are tried for two keys.
+_MOST_KINDS: Final = 4
 # How the reason begins why a method that failed is not called.
 _RAISED: Final = "it raised"
 _TAKES_AWAY: Final = (
@@ -117,6 +120,8 @@ class Played:
         self.fullest: dict[str, Table] = {}
         self.changes: dict[str, dict[str, bool]] = {}
         self.answers: dict[str, Any] = {}
+        # The calls that took rows away which others then put back.
+        self.taken: list[Action] = []
         # The calls that changed nothing and returned data, those of them that did so later, when they were asked for
         # an answer, and those that changed no row and wrote the file.
         self.reads, self.changing = set[str](), set[str]()
@@ -161,13 +166,16 @@ class Played:
         return self._first_calls(NO_EFFECT)
 
     def failed(self) -> list[Action]:
-        """The calls with arguments that raised an error with all of them."""
-        return self._first_calls(_RAISED)
+        """The calls with arguments that raised an error with all of them: those of each kind."""
+        return self._calls_left_out(_RAISED, _MOST_KINDS)
 
     def _first_calls(self, why: str) -> list[Action]:
+        return self._calls_left_out(why, 1)
+
+    def _calls_left_out(self, why: str, most: int) -> list[Action]:
         without = [name for name, reason in self.left_out.items() if reason.startswith(why)]
-        args = ((name, next(self._arguments(name, operator.attrgetter(name)(self.store)), {})) for name in without)
-        return [Action(name, one) for name, one in args if one]
+        listed = ((name, self._arguments(name, operator.attrgetter(name)(self.store))) for name in without)
+        return [Action(name, one) for name, args in listed for one in itertools.islice(args, most) if one]
 
     def _arguments(self, name: str, method: Any) -> Iterator[dict[str, Any]]:
         # Parameters of one name are likely of one kind.
@@ -203,6 +211,7 @@ class Played:
                     elif not is_last and any(added < 0 for _, added in done) and self._put_back(found, done):
                         # By its name it did not seem to take away.
                         taking.append((name, method))
+                        self.taken += [action for action, _ in done]
                     else:
                         found += done
                 waiting = left
