@@ -1,4 +1,4 @@
-"""First targets reach calls that need a number, a claim or a refused call's memory undone; and a copy that is made."""
+"""First targets reach calls that need a number, or what others have prepared; and a copy that is made."""
 
 from collections.abc import Callable
 from pathlib import Path
