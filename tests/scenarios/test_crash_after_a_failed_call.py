@@ -24,8 +24,10 @@ from tornpage.scenarios.run.campaign import run
 pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions of this interpreter are out of reach")
 
 
-def found_in(target: Any, seed: int = 0, states: int = 20, most_findings: int = 25) -> set[str]:
-    profile = Profile("test", 1, None, 0, 0, crash_states=states)
+def found_in(
+    target: Any, seed: int = 0, states: int = 20, most_findings: int = 25, shorter: int | None = None
+) -> set[str]:
+    profile = Profile("test", 1, None, 0, 0, crash_states=states, shorter=shorter)
     plan = Plan(("crash",), profile, seed=seed, report=None, most_findings=most_findings)
     recorder = run(target, plan)
     assert not recorder.vacuous
@@ -90,7 +92,7 @@ class TakesTheRestForWhole(ByBlob):
 
 @pytest.mark.parametrize("seed", first_of([0, 1, 2]))
 def test_a_call_that_is_made_again_and_takes_what_is_left_for_whole_is_found(seed: int) -> None:
-    assert "acknowledged-is-durable" in found_in(TakesTheRestForWhole(), seed, most_findings=1)
+    assert "acknowledged-is-durable" in found_in(TakesTheRestForWhole(), seed, most_findings=1, shorter=50)
 
 
 def test_a_call_that_is_made_again_and_writes_again_is_silent() -> None:
@@ -150,7 +152,7 @@ class ShowsWhatIsNotSynced(ShowsItsExport):
 
 
 def test_a_snapshot_that_is_renamed_before_it_is_synced_is_found() -> None:
-    assert "acknowledged-is-durable" in found_in(ShowsWhatIsNotSynced(), most_findings=2)
+    assert "acknowledged-is-durable" in found_in(ShowsWhatIsNotSynced(), most_findings=2, shorter=50)
 
 
 class NamesItAfterTheDatabase(Exported):

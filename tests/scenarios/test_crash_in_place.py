@@ -28,7 +28,7 @@ from tornpage.scenarios.search.recorder import Recorder
 def searched(
     target: Any, *searches: str, states: int | None = 30, seed: int = 0, device: Device | None = None, **of_plan: Any
 ) -> Recorder:
-    profile = Profile("test", 1, 30, 0, 0, crash_states=states)
+    profile = Profile("test", 1, 30, 0, 0, crash_states=states, shorter=50)
     plan = Plan(searches or ("crash",), profile, seed=seed, report=None, device=device or Device(), **of_plan)
     return run(target, plan)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not is_supported(), reason="built-in functions o
 
 
 def searched(target: Any, seed: int) -> Recorder:
-    profile = Profile("test", 1, None, 0, 0, crash_states=15)
+    profile = Profile("test", 1, None, 0, 0, crash_states=15, shorter=50)
     return run(target, Plan(("crash",), profile, seed=seed, report=None, most_findings=1))
 
 

@@ -176,7 +176,7 @@ def test_what_waits_in_the_system_in_another_process_yields_at_once(home: Path, 
 def test_an_error_in_the_code_is_no_honest_answer_to_a_lost_race(
     kind: type[meeting_stores.Jobs], callers: Callers, error: str
 ) -> None:
-    recorder = interleave(JobsTarget(kind), callers, schedules=120)
+    recorder = interleave(JobsTarget(kind), callers, schedules=80)
     assert codes(recorder) == {"not-serializable"}
     assert any(re.search(error, found.finding.message) for found in recorder.findings)
 
