@@ -262,7 +262,7 @@ class Executor(Pair):
         if changes_nothing and answer.value:
             self.last_read = (step.action, answer.value)
         self._judge_half_done(step.action, answer, is_a_read=changes_nothing and answer.value is not None)
-        self._note_half_told(answer, before, after)
+        self._note_half_told(step.action, answer, before, after, saved)
         if saved is not None and not self._is_followed(answer, before, after):
             self._put_back(step.action, saved, before, after, stages)
         else:
@@ -287,11 +287,17 @@ class Executor(Pair):
         if any(self.shadow.files_beside(one) != beside for one in kept):
             self.maybe_committed = [(view, None) for view, _ in self.maybe_committed]
 
-    def _note_half_told(self, answer: Answer, before: View, after: View) -> None:
-        """Note whether a call has raised, although its change has happened, and left other files than the shadow's."""
-        if answer.kind == "raised" and self.real.oracle.settled != before:
-            real, shadow = (one.files_beside(one.crash_copy()) for one in (self.real, self.shadow))
-            self._is_half_told = real != shadow
+    def _note_half_told(self, action: Action, answer: Answer, before: View, after: View, saved: Files | None) -> None:
+        """Note whether a call has raised, although its change has happened, and left other files than the shadow's.
+
+        A read may then say either of the files beside the rows: what they were, as `saved`, or what they would be.
+        """
+        settled = self.real.oracle.settled
+        if answer.kind == "raised" and settled != before:
+            done = self.shadow.crash_copy()
+            self._is_half_told = self.real.files_beside(self.real.crash_copy()) != self.shadow.files_beside(done)
+            if self._is_half_told and saved is not None and settled == after:
+                self.half_done = HalfDone(action, saved, done)
         elif answer.kind == "done" and after != before:
             self._is_half_told = False
 

@@ -2,7 +2,8 @@
 
 It cannot be told from the rows whether the call has happened. A read that follows must return what it returned before
 the call, or what it returns after the call without a fault: one that returns neither found an export half-written, or
-the old one removed and the new one not there yet.
+the old one removed and the new one not there yet. So it is of a call that failed although its rows are there, such as a
+download whose row is written first.
 
 Not covered: an answer that varies, a read that fails (the executor judges that), and calls that the target declares in
 `many_commits`.

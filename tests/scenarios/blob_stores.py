@@ -109,6 +109,20 @@ class ByName(Drafts):
         return str(self.dir / name)
 
 
+class RowFirst(Drafts):
+    """Wrong: the row is there before its file is, and stays without one."""
+
+    def put(self, name: str, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, digest))
+        if not (self.dir / digest).exists():
+            self.write(self.dir / digest, data)
+
+    def get(self, name: str) -> bytes | None:
+        file = self.where(name)
+        return None if file is None else Path(file).read_bytes() if Path(file).exists() else b""
+
+
 class Exports(Drafts):
     """Sound: it exports its rows into a file, and may fail after the file was replaced."""
 
@@ -210,6 +224,10 @@ class ExclusiveTarget(BlobsTarget):
 
 class HushedTarget(BlobsTarget):
     kind = Hushed
+
+
+class RowFirstTarget(BlobsTarget):
+    kind = RowFirst
 
 
 class ByNameTarget(BlobsTarget):

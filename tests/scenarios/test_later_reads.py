@@ -42,6 +42,7 @@ def test_a_store_that_leaves_no_half_file_is_silent(name: str) -> None:
         ("HushedTarget", "wrong-answer", "get(name='a') was acknowledged and returned 'bytes '"),
         ("PublishedInPlaceTarget", "still-usable-after-the-fault", "published() failed with JSONDecodeError"),
         ("ByNameTarget", "wrong-answer", "get(name='a') was acknowledged and returned"),
+        ("RowFirstTarget", "all-or-nothing", "failed, and get(name='a') then returned 'bytes '; before the call"),
     ],
 )
 def test_what_a_failed_write_has_left_is_found_and_replays(name: str, code: str, message: str, tmp_path: Path) -> None:
