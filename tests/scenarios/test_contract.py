@@ -331,3 +331,27 @@ def test_a_beat_that_adds_two_keys_is_named_also_where_the_store_itself_fails(ho
     rehearsed(Unsaved, home / "one")
     with pytest.raises(SetUpError, match="has to add one key to the view, and changed the number of keys from 0 to 2"):
         rehearsed(UnsavedAndTwoKeys, home / "two")
+
+
+class ShowsWhatIsGone(others_stores.ShelfTarget):
+    """Its view reads a file that a call has removed."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def remove(self, key: str) -> None:
+            self.db.execute("DELETE FROM item WHERE key = ?", (key,))
+            self.note = Path(self.path).with_name("gone.txt")
+
+        note: Any = None
+
+    calls = (*others_stores.ShelfTarget.calls, Action("remove", {"key": "a"}))
+
+    def view(self, store: Any) -> Any:
+        if store.note is not None:
+            store.note.read_text()
+        return store.all()
+
+
+def test_a_view_that_fails_is_told_with_the_call_and_the_file(home: Path) -> None:
+    told = r"`view` fails without any fault after remove\(key='a'\): it failed with FileNotFoundError: .* '….gone.txt'"
+    with pytest.raises(SetUpError, match=told):
+        rehearsed(ShowsWhatIsGone, home)

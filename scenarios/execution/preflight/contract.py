@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 from tornpage import faults
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.execution.code_under_test import raised_in
 from tornpage.scenarios.execution.generic_checks.open_connections import leaves_a_transaction
 from tornpage.scenarios.execution.preflight.beat_key import Seen, adds_a_key
 from tornpage.scenarios.execution.preflight.other_clock import later, times_of_day_in
@@ -37,7 +38,7 @@ from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.beats_key import adds_one_key, own_keys
 from tornpage.scenarios.model.judging.absent import ABSENT
-from tornpage.scenarios.model.judging.checks import Violation, describe, differences
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences, without_scratch
 from tornpage.scenarios.model.judging.numbers import is_counted_on
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.judging.refusals import says_no
@@ -141,6 +142,8 @@ class _Rehearsal:
         self._files_left: Files = {}
         # The view of a store that was just created.
         self._begun: View = {}
+        # The last call, in words.
+        self._after = ""
         self._seen = Seen()
         self._beats_keys: tuple[str, ...] = ()
         # The rows of the copy that was opened last.
@@ -248,6 +251,7 @@ class _Rehearsal:
                     self._raise_cause(trial, trial.crash_copy(), view, rows, after=f" after {action}")
 
     def _call(self, trial: Trial, action: Action, *, may_be_refused: bool = False) -> None:
+        self._after = f" after {action}"
         with require_one_library(self.target.name, str(action)):
             answer, _ = trial.call_by_stages(action)
         if answer.kind == "raised" and not (may_be_refused and action == self.beat and says_no(answer.error)):
@@ -482,7 +486,10 @@ class _Rehearsal:
         except (TargetError, Violation):
             raise
         except Exception as error:
-            raise self._wrong("view-and-rows-are-one-mapping", f"`view` fails without any fault: {error!r}") from error
+            place = raised_in(error, self.target)
+            said = without_scratch(str(Answer("raised", error)))
+            what = f"`view` fails without any fault{self._after}: it {said}"
+            raise self._wrong("view-and-rows-are-one-mapping", f"{what} ({place})" if place else what) from error
         require_mapping(self.target.name, "view", view)
         return dict(view)
 
