@@ -8,6 +8,8 @@ import pytest
 
 Command = Callable[..., Any]
 
+# As many schedules of two callers as the command makes by default.
+ALL = ("--schedules", 120)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collected", "quick_is_small"),
@@ -88,6 +90,30 @@ class Sales:
     def close(self):
         self.db.close()
 """
+# Settings of a user in one JSON object, and of a key in a row of its own, which the next value replaces.
+SETTINGS = """
+import json
+import sqlite3
+
+class Settings:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None, timeout=5)
+        self.db.execute("CREATE TABLE IF NOT EXISTS profile (user TEXT PRIMARY KEY, data TEXT)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, text TEXT, colour TEXT)")
+
+    def set(self, user, name, value):
+        BEGIN
+        row = self.db.execute("SELECT data FROM profile WHERE user = ?", (user,)).fetchone()
+        data = {**(json.loads(row[0]) if row else {}), name: value}
+        self.db.execute("INSERT OR REPLACE INTO profile VALUES (?, ?)", (user, json.dumps(data, sort_keys=True)))
+        END
+
+    def note(self, name, text, colour):
+        self.db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", (name, text, colour))
+
+    def close(self):
+        self.db.close()
+"""
 COUNTS = "self.totals[region] = self.totals.get(region, 0) + cents; self.seen[ref] = self.seen.get(ref, 0) + 1"
 DIARY = """
 import contextlib
@@ -153,6 +179,22 @@ def test_what_a_refused_call_leaves_in_memory_is_for_the_search(
     found = command("sweep", "--plan", "write:journal@1=FULL", "--target", f"{module}_target:SalesTarget", "--quiet")
     assert found.code == code, found
     assert ("memory-equals-disk" in found.out) is bool(code)
+
+
+@pytest.mark.parametrize(
+    ("module", "begin", "end", "code"),
+    [("settings", "self.db.execute('BEGIN IMMEDIATE')", "self.db.execute('COMMIT')", 0), ("settings1", "", "", 1)],
+    ids=["sound", "reads-then-writes"],
+)
+def test_what_two_calls_add_to_one_row_is_tried_by_two_callers(
+    command: Command, tmp_path: Path, module: str, begin: str, end: str, code: int
+) -> None:
+    target, _ = written(command, tmp_path, module, SETTINGS.replace("BEGIN", begin).replace("END", end))
+    assert 'Action("set", {"user": "alpha", "name": "other", "value": "one"}),' in target
+    assert '"text": "other"' not in target
+    found = command("interleave", "--target", f"{module}_target:SettingsTarget", "--quiet", "--jobs", 1, *ALL)
+    assert found.code == code, found
+    assert ("not-serializable" in found.out) is bool(code)
 
 
 def test_a_copy_is_made_and_read_unless_its_place_has_to_be_told(command: Command, tmp_path: Path) -> None:

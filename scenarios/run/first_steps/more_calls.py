@@ -53,18 +53,30 @@ Found = list[tuple[Action, int]]
 def overwriting(fresh: Fresh, store: Any, found: Found) -> dict[int, Found]:
     """For calls that added rows, by their place: the same call with another value.
 
-    It replaces a row, or adds one of the same key, as in a log.
+    It replaces a row, or adds one of the same key, as in a log. One that changes the row and leaves in it what the
+    first call wrote, such as another name of a JSON object, is made, too: of two callers one may lose the other's.
     """
     calls: dict[int, Found] = {}
     for index, (action, added) in enumerate(found):
-        others = other_values(operator.attrgetter(action.name)(store), action.args) if added > 0 else ()
+        args = other_values(operator.attrgetter(action.name)(store), action.args) if added > 0 else ()
+        others = [Action(action.name, one) for one in args]
         before = [one for one, _ in found[: index + 1]]
-        for other in (Action(action.name, args) for args in others):
+        for other in others:
             last = fresh().effects([*before, other])[-1]
             if last is not None and (last.lost or last.added > 0):
                 calls[index] = [(other, 0)]
                 break
+        beside = next((one for one in others[1:] if _is_beside(fresh, before, one)), None)
+        if beside is not None:
+            calls[index] = [*calls.get(index, []), (beside, 0)]
     return calls
+
+
+def _is_beside(fresh: Fresh, before: Sequence[Action], other: Action) -> bool:
+    """Whether a call changes a row, and the last one `before`, made once more, changes nothing: what it wrote stays."""
+    changes, again = fresh().effects([*before, other, before[-1]])[-2:]
+    is_changed = changes is not None and changes.lost > 0 and changes.added == 0
+    return is_changed and again is not None and not again.changed
 
 
 def second_keys(fresh: Fresh, found: Found, idle: Sequence[Action] = ()) -> dict[int, Found]:
