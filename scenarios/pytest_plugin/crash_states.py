@@ -30,6 +30,8 @@ from tornpage.scenarios.execution.crash.recording import ways_to_sync
 from tornpage.scenarios.execution.snapshots import Holder, held_open, place
 
 MODELS: Final = ("power", "process")
+# So many lost operations are named.
+_MOST_LOST: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +128,15 @@ class CrashDisks:
                 values[yielded] if yielded < len(values) else None,
             )
             self._handed_out += 1
-            self._say(disk, ways_to_sync(state.crash, recorded.notes, recorded.libraries))
+            self._say(disk, ways_to_sync(state.crash, recorded.notes, recorded.libraries), _lost(recorded, state.crash))
             yield disk
             # The disk at which the test stops is left in place for inspection.
             shutil.rmtree(directory, ignore_errors=True)
         home.mkdir(exist_ok=True)
         self._say(None)
 
-    def _say(self, disk: Disk | None, doubts: Sequence[str] = ()) -> None:
-        """Have the report of a failure say which disk it was."""
+    def _say(self, disk: Disk | None, doubts: Sequence[str] = (), lost: Sequence[str] = ()) -> None:
+        """Have the report of a failure say which disk it was, and which operations it has `lost`."""
         sections: list[tuple[str, str, str]] = getattr(self._item, "_report_sections", [])
         if self._section in sections:
             sections.remove(self._section)
@@ -142,7 +144,9 @@ class CrashDisks:
             return
         text = (
             f"disk {disk.number}: {disk.crash}; acknowledged: {', '.join(map(repr, disk.acknowledged)) or 'nothing'}; "
-            f"pending: {disk.pending!r}\n{disk.directory}\n"
+            f"pending: {disk.pending!r}\n"
+            + "".join(f"{one}\n" for one in lost)
+            + f"{disk.directory}\n"
             + (f"NOT KNOWN to be possible: {doubts[-1]}, and what is synced so is not seen\n" if doubts else "")
             + f"    pytest {shlex.quote(self._item.nodeid)} --tornpage-disk {disk.number}\n"
         )
@@ -159,6 +163,14 @@ class CrashDisks:
         if self._only is not None:
             pytest.fail(f"crash_states has no disk number {self._only}", pytrace=False)
         pytest.fail("crash_states passed no disk: the test did not iterate over it", pytrace=False)
+
+
+def _lost(recorded: _Recorded, crash: faults.Crash) -> list[str]:
+    """The operations that a crash has lost or torn, in words: the last of them."""
+    torn = [crash.torn[0]] if crash.torn else []
+    indexes = sorted({*crash.lost, *torn, *(index for index, _, _ in crash.holes)})
+    before = ["..."] if len(indexes) > _MOST_LOST else []
+    return [*before, *(f"operation {index + 1}: {recorded.operations[index]}" for index in indexes[-_MOST_LOST:])]
 
 
 def _record(work: Callable[[Path], Any], home: Path, seed: int) -> _Recorded:

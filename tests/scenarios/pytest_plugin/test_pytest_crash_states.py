@@ -226,6 +226,16 @@ def test_a_failure_tells_its_disk_and_how_to_come_back(run_test: Callable[..., p
     again.stdout.fnmatch_lines([f"disk {number}: *", "crash_states: 1 test, 1 disk"])
 
 
+def test_a_failure_names_the_operations_that_were_lost(run_test: Callable[..., pytest.RunResult]) -> None:
+    body = "for disk in crash_states(adds, tmp_path / 'work'):\n    assert 'losing 1' not in disk.crash"
+    lost = run_test(body)
+    lost.assert_outcomes(failed=1)
+    lost.stdout.fnmatch_lines(["disk *: the power fails after operation *, losing *", "operation *: * a.db*", "*/work"])
+    none = run_test(FAILS.replace("'work')", "'work', model='process')"))
+    none.assert_outcomes(failed=1)
+    none.stdout.no_fnmatch_line("operation *: *")
+
+
 def test_a_failure_says_where_a_sync_may_not_have_been_seen(run_test: Callable[..., pytest.RunResult]) -> None:
     lost = "for disk in crash_states({}, tmp_path / 'work'):\n    assert (disk / 'a').exists() or not disk.acknowledged"
     done = run_test(lost.format("synced_by_c"))
