@@ -18,6 +18,7 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.ambient import Ambient
 from tornpage.scenarios.model.by_name import called
 from tornpage.scenarios.model.judging.answers import as_answer
+from tornpage.scenarios.model.older_file import beyond, content_of, put_in_place
 from tornpage.scenarios.model.own_calls import OwnCalls
 from tornpage.scenarios.model.target import (
     Action,
@@ -76,7 +77,7 @@ class _SimpleSession:
     def live_view(self) -> View:
         with self._during("view"):
             view: View = _named(self._target.view(self._store))
-        return view
+        return self._target.as_shown(view)
 
     def outcome_of(self, error: Exception) -> str | None:  # noqa: ARG002 - the protocol's shape
         return None
@@ -135,6 +136,9 @@ class SimpleTarget(Target):
     ``uuid.uuid4``): while its code runs, they are replaced by ``environment.clock`` and by values that depend on the
     call. It needs the extra ``tornpage[deterministic]``.
 
+    `older_file` is a file of an older version, or SQL that makes one: the store is opened on it, and has to upgrade it.
+    `upgraded` is what it shows then.
+
     Rules of your own go into the optional methods ``check_view(view)`` and ``check_change(before, action, after, *,
     is_done, now_ms)``, which raise `Violation`.
     """
@@ -148,6 +152,8 @@ class SimpleTarget(Target):
     # Whether the target promises survives-a-failed-sync; if so, the check runs by default.
     survives_failed_sync = False
     deterministic = False
+    older_file: str | Path | None = None
+    upgraded: Mapping[str, Any] = {}
     file = "store.sqlite"
     calls: tuple[Action, ...] = ()
     beat: Action
@@ -195,6 +201,8 @@ class SimpleTarget(Target):
 
     def open(self, directory: Path, configuration: Configuration, environment: Environment) -> Session:
         """Create the store in a directory."""
+        if self.older_file is not None:
+            put_in_place(self.database(directory), self._content_of(self.older_file))
         make = partial(self.make, self.database(directory), configuration, environment)
         ambient = Ambient(environment) if self.deterministic else None
         during: _During = ambient.during if ambient is not None else _as_it_is
@@ -217,4 +225,16 @@ class SimpleTarget(Target):
             if "no such table" not in str(error):
                 raise
             return {}
-        return view
+        return self.as_shown(view)
+
+    def as_shown(self, view: View) -> View:
+        """A view of the store, or of its rows: without what an upgraded file has."""
+        return view if self.older_file is None else beyond(view, self.upgraded)
+
+    def _content_of(self, older: str | Path) -> bytes:
+        if self.files_view is not None:
+            raise TargetError(f"{self.name}: `older_file` is for a store on SQLite, and `files_view` for plain files")
+        try:
+            return content_of(older)
+        except (OSError, sqlite3.Error) as error:
+            raise TargetError(f"{self.name}: `older_file` is neither a file nor SQL that makes one: {error}") from error

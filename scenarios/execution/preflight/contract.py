@@ -176,7 +176,8 @@ class _Rehearsal:
 
     def require_empty_at_first(self) -> None:
         """Require that a store that was just created shows nothing."""
-        require_empty(self.target.name, self._begun)
+        is_upgraded = getattr(self.target, "older_file", None) is not None
+        require_empty(self.target.name, self._begun, is_upgraded=is_upgraded)
 
     def require_one_key_at_first(self) -> None:
         """Require that the beat adds no more than one key to a new store, if the file has what the store shows."""

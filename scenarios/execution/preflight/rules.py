@@ -55,22 +55,24 @@ def _equals_a_copy(value: object) -> bool:
 
 
 class NotEmptyError(SetUpError):
-    """A store in an empty directory that shows something: `view`."""
+    """A store in an empty directory, or one that `is_upgraded`, that shows something: `view`."""
 
-    def __init__(self, name: str, view: View) -> None:
+    def __init__(self, name: str, view: View, *, is_upgraded: bool) -> None:
         self.view = view
-        super().__init__(
-            name,
-            "an-empty-store-shows-an-empty-view",
-            f"a store that was just created in an empty directory shows {some(view)}; absent is not zero, and "
-            "what opening itself writes (a version, defaults) is left out of view and rows",
-        )
+        what = f"a store that was just created in an empty directory shows {some(view)}; absent is not zero, and "
+        what += "what opening itself writes (a version, defaults) is left out of view and rows"
+        if is_upgraded:
+            what = (
+                f"the store has upgraded `older_file`, and shows {some(view)}, unlike `upgraded`: give there all that "
+            )
+            what += "it shows then"
+        super().__init__(name, "an-empty-store-shows-an-empty-view", what)
 
 
-def require_empty(name: str, view: View) -> None:
-    """Require that a store in an empty directory shows nothing."""
+def require_empty(name: str, view: View, *, is_upgraded: bool) -> None:
+    """Require that a store in an empty directory shows nothing, or, if it `is_upgraded`, nothing beyond that."""
     if view:
-        raise NotEmptyError(name, view)
+        raise NotEmptyError(name, view, is_upgraded=is_upgraded)
 
 
 def require_file(target: Target, configuration: Configuration, directory: Path) -> None:
