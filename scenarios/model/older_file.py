@@ -2,7 +2,8 @@
 
 Method. Where there is no file at the store's path, the older one is written beside it, synced, and linked to the path:
 it is there as a whole or not at all, and two processes can't put it there twice. A fault in that is an error of the
-opening, and each search tries the upgrade as it tries any opening.
+opening, and each search tries the upgrade as it tries any opening. Until SQLite syncs the directory, with its first
+journal, a power cut may take the file away: then the next opening puts it there again.
 
 A new store shows nothing, so what is shown is what differs from the upgraded state (`beyond`).
 """
@@ -45,11 +46,6 @@ def put_in_place(path: Path, content: bytes) -> None:
             path.hardlink_to(whole)
     finally:
         whole.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def beyond(view: Mapping[str, Any], upgraded: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_a_wrong_declaration_is_told(attributes: dict[str, Any], error: type[Exc
         campaign.run(target, plan)
 
 
-def test_the_file_is_whole_or_not_there_and_never_replaced(tmp_path: Path) -> None:
+def test_the_file_is_whole_or_not_there_and_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "notes.db"
     with (
         faults.install(),
@@ -145,6 +145,11 @@ def test_the_file_is_whole_or_not_there_and_never_replaced(tmp_path: Path) -> No
     assert content_of(path) == content_of(OLDER)
     put_in_place(path, b"another")
     assert path.read_bytes() == content_of(OLDER)
+    # Another process has put it there after the look.
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    put_in_place(path, b"another")
+    assert path.read_bytes() == content_of(OLDER)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_differs_from_the_upgraded_state_is_shown() -> None:
