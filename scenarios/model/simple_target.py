@@ -236,5 +236,5 @@ class SimpleTarget(Target):
             raise TargetError(f"{self.name}: `older_file` is for a store on SQLite, and `files_view` for plain files")
         try:
             return content_of(older)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, TypeError, sqlite3.Error) as error:
             raise TargetError(f"{self.name}: `older_file` is neither a file nor SQL that makes one: {error}") from error

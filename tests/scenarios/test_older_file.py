@@ -114,6 +114,7 @@ def test_an_upgrade_in_one_transaction_is_silent(search: str) -> None:
         ({"upgraded": {"milk": "MILK"}}, SetUpError, "shows 'tea': 'TEA', unlike `upgraded`"),
         ({"upgraded": {**NotesTarget.upgraded, "a": 1}}, SetUpError, r"shows 'a': '\(gone\)', unlike `upgraded`"),
         ({"older_file": "CREATE note"}, TargetError, "neither a file nor SQL that makes one: near"),
+        ({"older_file": b"SQLite format 3"}, TargetError, "neither a file nor SQL that makes one: .*must be str"),
         ({"older_file": Path("/no/such.db")}, TargetError, "neither a file nor SQL that makes one: .*No such file"),
         (
             {"files_view": lambda _: {}, "configurations": (Configuration("file", "FULL"),)},
