@@ -14,8 +14,9 @@ import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, awaited, faults
 from tornpage.scenarios.execution.call_timeout import patience
-from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.finding.trace import trace_of
+from tornpage.scenarios.execution.interleave.schedule import hops_in_words
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.model.scenario import Interleave, Scenario
 from tornpage.scenarios.model.target import LoopInUseError
@@ -214,6 +215,20 @@ def test_tasks_that_take_a_lock_are_not_accused(target: ItemsTarget, ways: set[s
     assert not recorder.findings
     assert not recorder.vacuous
     assert {series.effect for series in recorder.tallies} >= ways
+
+
+def test_both_stand_at_an_await_of_their_own(tmp_path: Path) -> None:
+    step = Interleave(*ItemsTarget.calls, switch=1, back=1, callers="shared")
+    with faults.install(), Executor(BLOCKS, ItemsTarget.configurations[0], tmp_path) as executor:
+        executor.do(step)
+        words = hops_in_words(executor.hops, step)
+    stands = "stopped before switch point 1 (await), at test_one_loop.py:"
+    assert [(caller, how_far.startswith(stands)) for caller, _, how_far in words] == [
+        ("A", True),
+        ("B", True),
+        ("A", False),
+        ("B", False),
+    ]
 
 
 @pytest.mark.parametrize(("kind", "line"), [(HoldsALock, "with self.guard:"), (WaitsBefore, "self.guard.acquire()")])
