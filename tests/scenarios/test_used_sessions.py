@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from meeting_stores import Jobs, JobsTarget
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, faults
 from tornpage.scenarios.execution.executor import play
@@ -180,3 +181,31 @@ def test_a_store_that_declares_no_callers_is_taken_for_one_caller() -> None:
     assert not recorder.findings
     notes = "".join(note for ended in recorder.ended for note in ended.notes)
     assert "make append and append, and append of the other between them, conflict with each other" in notes
+
+
+class BelievesTheTotal(Jobs):
+    """Wrong: it has a job if its connection has ever changed a row, which it has from its first claim on."""
+
+    def claim(self, worker: str) -> str | None:
+        name = self.waiting()
+        self.db.execute("UPDATE job SET owner = ? WHERE id = ? AND owner IS NULL", (worker, name)).fetchall()
+        return name if self.db.total_changes > 0 else None
+
+
+class ThreeJobs(JobsTarget):
+    callers = ("processes",)
+    calls = (*(Action("add", {"name": name}) for name in "abc"), Action("claim", {"worker": "one"}))
+
+
+class BelievesTheTotalTarget(ThreeJobs):
+    kind = BelievesTheTotal
+
+
+def test_a_claim_that_is_believed_for_an_earlier_one_is_found_and_a_sound_one_is_silent() -> None:
+    plan = Plan(("interleave",), Profile("test", 1, 0, 0, 0, schedules=200), report=None)
+    recorder = campaign.run(BelievesTheTotalTarget(), plan)
+    assert [one.finding.code for one in recorder.findings] == ["handed-out-twice"]
+    assert recorder.findings[0].finding.shows_again
+    (step,) = (one for one in recorder.findings[0].finding.scenario.steps if isinstance(one, Interleave))
+    assert step.earlier is not None
+    assert not campaign.run(ThreeJobs(), plan).findings

@@ -24,7 +24,7 @@ from tornpage.scenarios.model.scenario import Interleave
 from tornpage.scenarios.model.target import Action, Target
 from tornpage.scenarios.model.work import cut
 from tornpage.scenarios.search.interleave.states import States
-from tornpage.scenarios.search.interleave.used_sessions import UsedSessions
+from tornpage.scenarios.search.interleave.used_sessions import IN_ORDER, UsedSessions
 
 # Over all states, the number of pairs of calls that are made one after the other.
 _PAIRS: Final = 200
@@ -73,7 +73,7 @@ class ByNature:
 
         A transaction that one of them leaves open is no memory of the store. Raises `OneCallerError`.
         """
-        if step.earlier is not None:
+        if step.earlier is not None and step.switch == IN_ORDER:
             raise _conflict_in(step, violation) from violation
         for first, second in ((step.first, step.second), (step.second, step.first)):
             error = self._conflict(stage, serial, Interleave(first, second, callers=step.callers))
@@ -95,7 +95,8 @@ class ByNature:
             changing = [action for action in calls if serial.run(action).view != state.view]
             pairs = [Interleave(first, second) for first, second in product(calls, changing)]
             drawn = self._draw.sample(pairs, min(len(pairs), max(_PAIRS // number, 1)))
-            for step in (*drawn, *used.of(serial, calls, "processes")):
+            in_order = (step for step in used.of(serial, calls, "processes") if step.switch == IN_ORDER)
+            for step in (*drawn, *in_order):
                 if (error := self._conflict(stage, serial, step)) is not None:
                     yield error
 

@@ -3,9 +3,11 @@
 Method. A store may keep in memory, from its first call on, what another caller changes: the next number, the last
 position, a row that it has read. In two new sessions it asks the database. So the first caller makes a call to its end,
 then the second caller one that has an effect on the next call of the first, then the first that one. It is a call of
-the same name as its earlier one, or one with which that shares an argument.
+the same name as its earlier one, or one with which that shares an argument. Where all three are of one name, such as
+three claims, the second caller's is also made within the first caller's: what that believes may be true only of the
+earlier call of its session.
 
-Not covered: more than one earlier call, one of the second caller, and switches within the two calls.
+Not covered: more than one earlier call, one of the second caller, and further switches within the two calls.
 """
 
 from collections.abc import Iterator
@@ -23,6 +25,9 @@ from tornpage.scenarios.search.interleave.pairs import differs_after
 _EARLIER: Final = 3
 _SCHEDULES: Final = 2
 _LOOKED_AT: Final = 8
+# The switch point at which the first caller's call has not begun; and those within it, where all three are of one name.
+IN_ORDER: Final = 1
+_WITHIN: Final = (2, 3)
 
 
 class UsedSessions:
@@ -37,7 +42,9 @@ class UsedSessions:
         for earlier in islice(done, _EARLIER):
             for first, second in islice(self._pairs(serial.after(earlier), earlier, calls), _SCHEDULES):
                 self._tried.add((earlier.name, first.name, second.name))
-                yield Interleave(first, second, 1, callers=callers, earlier=earlier)
+                switches = (IN_ORDER, *_WITHIN) if first.name == second.name == earlier.name else (IN_ORDER,)
+                for switch in switches:
+                    yield Interleave(first, second, switch, callers=callers, earlier=earlier)
 
     def _pairs(self, after: Serial, earlier: Action, calls: list[Action]) -> Iterator[tuple[Action, Action]]:
         """A next call of the first caller, and one of the second that has an effect on it; the closest first."""
