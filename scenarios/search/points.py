@@ -316,15 +316,17 @@ class PointSearch(WorkloadSearch):
 
     def try_point(self, configuration: Configuration, point: Point) -> None:
         """Try one point and report it to the recorder; a finding is recorded, not raised."""
+        violation: Violation | None = None
         try:
-            condition = self.play(configuration, point)
-        except Violation as violation:
+            met = self.came_to(self.play(configuration, point))
+        except Violation as raised:
+            violation = raised
+        # Outside the handler: an exception that a store's thread hands over would get this one as its context.
+        if violation is not None:
             self.counts["findings"] += 1
             self._leave_what_is_held_open()
             self.found(violation, self.scenario(configuration, point))
             met = self.failed_at(point)
-        else:
-            met = self.came_to(condition)
         self.report_point(configuration, point, met)
 
     def report_point(self, configuration: Configuration, point: Point, met: Met) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import others_stores
@@ -107,6 +108,24 @@ class Idiom(others_stores.ShelfTarget):
     calls = (Action("put", {"key": "a"}),)
 
 
+class IdiomInAThread(Idiom):
+    """The same on a worker's thread, which hands its error over."""
+
+    class kind(Idiom.kind):  # noqa: N801 - the attribute's name
+        def __init__(self, path: object) -> None:
+            super().__init__(path)
+            self.db.close()
+            self.db = sqlite3.connect(str(path), check_same_thread=False)
+            self.worker = ThreadPoolExecutor(1)
+
+        def put(self, key: str, value: object = 1) -> None:
+            self.worker.submit(super().put, key, value).result()
+
+        def close(self) -> None:
+            self.worker.shutdown()
+            super().close()
+
+
 @pytest.fixture
 def limited() -> Callable[[others_stores.ShelfTarget], Recorder]:
     def limited(target: others_stores.ShelfTarget) -> Recorder:
@@ -116,14 +135,15 @@ def limited() -> Callable[[others_stores.ShelfTarget], Recorder]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", [Idiom, IdiomInAThread])
 def test_a_finding_of_memory_says_that_rollback_had_none_and_is_let_off_by_its_search(
-    limited: Callable[[others_stores.ShelfTarget], Recorder],
+    target: type[Idiom], limited: Callable[[others_stores.ShelfTarget], Recorder]
 ) -> None:
-    recorder = limited(Idiom())
+    recorder = limited(target())
     assert verdict(recorder) is Exit.FINDING
     messages = [found.finding.message for found in recorder.findings]
     assert any("ROLLBACK had no memory either: the transaction is still open" in one for one in messages)
-    narrowed = Idiom()
+    narrowed = target()
     narrowed.unpromised = {found.finding.code: {"limits": "no memory for ROLLBACK"} for found in recorder.findings}
     assert verdict(limited(narrowed)) is Exit.HOLDS
 
