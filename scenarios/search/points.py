@@ -316,9 +316,10 @@ class PointSearch(WorkloadSearch):
 
     def try_point(self, configuration: Configuration, point: Point) -> None:
         """Try one point and report it to the recorder; a finding is recorded, not raised."""
+        played: Any = None
         violation: Violation | None = None
         try:
-            met = self.came_to(self.play(configuration, point))
+            played = self.play(configuration, point)
         except Violation as raised:
             violation = raised
         # Outside the handler: an exception that a store's thread hands over would get this one as its context.
@@ -327,6 +328,8 @@ class PointSearch(WorkloadSearch):
             self._leave_what_is_held_open()
             self.found(violation, self.scenario(configuration, point))
             met = self.failed_at(point)
+        else:
+            met = self.came_to(played)
         self.report_point(configuration, point, met)
 
     def report_point(self, configuration: Configuration, point: Point, met: Met) -> None:
