@@ -7,7 +7,7 @@ Not covered: collections that Python starts by itself, in the middle of a call.
 import gc
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any, Final
 
@@ -30,11 +30,11 @@ _many = 0
 _followed: Final[dict[type, list[weakref.ref[Any]]]] = {}
 
 
-def freeze() -> None:
-    """Let the collector leave alone all objects that exist now, until `unfreeze`."""
+def freeze(followed: Sequence[Any]) -> None:
+    """Let the collector leave alone all objects that exist now, until `unfreeze`; `followed` are those that are."""
     global _many  # noqa: PLW0603 - the collector is the process's
-    for kind in _followed:
-        _followed[kind] = [weakref.ref(one) for one in _known(kind)]
+    for kind, known in _followed.items():
+        known += [weakref.ref(one) for one in followed if isinstance(one, kind)]
     gc.freeze()
     _many = gc.get_freeze_count()
 
@@ -43,13 +43,15 @@ def unfreeze() -> None:
     """Give the collector back all objects that were frozen, here or elsewhere."""
     global _many  # noqa: PLW0603 - the collector is the process's
     gc.unfreeze()
+    for known in _followed.values():
+        known.clear()
     _many = 0
 
 
-def leave_alone() -> None:
-    """Let the collector leave alone all objects that exist now, until `look_again`."""
+def leave_alone(followed: Sequence[Any]) -> None:
+    """As `freeze`, until `look_again`."""
     global _for_good  # noqa: PLW0603 - the collector is the process's
-    freeze()
+    freeze(followed)
     _for_good = True
 
 
@@ -70,17 +72,17 @@ def follow(kind: type) -> None:
     _followed[kind] = []
 
 
+def is_followed(kind: type) -> bool:
+    """Whether the objects of this type are."""
+    return issubclass(kind, tuple(_followed))
+
+
 def all_of(kind: type) -> list[Any]:
     """The objects of a type that is followed. Gives the collector back what the program itself has frozen."""
     if gc.get_freeze_count() > _many + _FROZEN_BY_PYTHON:
         look_again()
-    return _known(kind)
-
-
-def _known(kind: type) -> list[Any]:
     frozen = (known() for known in _followed[kind])
-    found = (*frozen, *living(lambda one: issubclass(one, kind)))
-    return [*{id(one): one for one in found if one is not None}.values()]
+    return [*(one for one in frozen if one is not None), *living(lambda one: issubclass(one, kind))]
 
 
 def living(is_such: Callable[[type], bool], generation: int | None = None) -> list[Any]:

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from tornpage.faults import garbage
 from tornpage.faults.errors import AllocatorUnavailableError
-from tornpage.faults.garbage import collect, leave_alone, leaves_alone, living
+from tornpage.faults.garbage import collect, is_followed, leave_alone, leaves_alone, living
 from tornpage.faults.limits.limit import Limit
 from tornpage.faults.reach.library import OK, Library, reach
 from tornpage.faults.sqlite_library import sqlite3
@@ -69,20 +69,23 @@ def _is_closed(one: object) -> bool:
     return False
 
 
-def _holds_memory() -> bool:
-    return not all(map(_is_closed, living(_may_hold_memory)))
+def _unless_in_use() -> list[Any] | None:
+    """The objects that are followed; None if a Python object holds memory of SQLite.
+
+    That is an open connection, a statement or a blob. SQLite's own statistics can't show it: they are off inside the
+    scopes, so memory that is allocated outside and freed inside stays counted.
+    """
+    for ends in (False, True):
+        if ends:
+            collect()
+        found = living(lambda kind: _may_hold_memory(kind) or is_followed(kind))
+        if all(_is_closed(one) for one in found if _may_hold_memory(type(one))):
+            return [one for one in found if is_followed(type(one))]
+    return None
 
 
 def _is_in_use() -> bool:
-    """Whether a Python object holds memory of SQLite: an open connection, a statement, a blob.
-
-    SQLite's own statistics can't show it: they are off inside the scopes, so memory that is allocated outside and freed
-    inside stays counted.
-    """
-    if not _holds_memory():
-        return False
-    collect()
-    return _holds_memory()
+    return _unless_in_use() is None
 
 
 def freeze() -> None:
@@ -91,17 +94,17 @@ def freeze() -> None:
     What is frozen is in none of its lists, by which open connections are found.
     """
     collect()
-    if not _is_in_use():
-        leave_alone()
+    if (followed := _unless_in_use()) is not None:
+        leave_alone(followed)
 
 
 @contextlib.contextmanager
 def frozen() -> Iterator[None]:
     """As `freeze`, inside this scope only, and not where the program has frozen something itself."""
-    if leaves_alone() or _is_in_use():
+    if leaves_alone() or (followed := _unless_in_use()) is None:
         yield
         return
-    garbage.freeze()
+    garbage.freeze(followed)
     try:
         yield
     finally:

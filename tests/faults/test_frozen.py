@@ -45,7 +45,7 @@ def test_an_open_connection_is_never_hidden() -> None:
     assert gc.get_freeze_count() > few
 
 
-@pytest.mark.parametrize("freeze", [gc.freeze, leave_alone])
+@pytest.mark.parametrize("freeze", [gc.freeze, lambda: leave_alone([])])
 def test_what_has_been_frozen_before_stays_so(freeze: Callable[[], None]) -> None:
     freeze()
     count = gc.get_freeze_count()
@@ -55,7 +55,7 @@ def test_what_has_been_frozen_before_stays_so(freeze: Callable[[], None]) -> Non
 
 
 def test_what_is_no_longer_frozen_for_good_is_frozen_by_the_next_scope() -> None:
-    leave_alone()
+    leave_alone([])
     look_again()
     old: list[object] = []
     with faults.frozen():
@@ -104,6 +104,15 @@ def test_a_library_is_found_among_what_is_frozen(freeze: Callable[[], None]) -> 
     freeze()
     assert unseen.syncing_libraries() == []
     assert library.fsync is not None
+    assert unseen.syncing_libraries() == ["fsync"]
+
+
+def test_a_library_is_found_inside_the_scope_and_after_it() -> None:
+    library = ctypes.CDLL(None)
+    with faults.frozen():
+        assert unseen.syncing_libraries() == []
+        assert library.fsync is not None
+        assert unseen.syncing_libraries() == ["fsync"]
     assert unseen.syncing_libraries() == ["fsync"]
 
 
