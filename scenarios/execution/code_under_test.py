@@ -5,6 +5,7 @@ target's adapter comes last; an installed file is also looked for in the project
 name its packages in `packages`. For a known bug it is the build that reintroduces the defect.
 """
 
+import contextlib
 import inspect
 import sys
 import sysconfig
@@ -38,7 +39,7 @@ class Code:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._adapter = inspect.getsourcefile(type(target))
+        self._adapter = _file_of(type(target))
         self.is_bug = target.name.startswith(BUG_PREFIX)
         self._packages = ("tornpage.scenarios.targets.known_bugs",) if self.is_bug else target.packages
         self._known: dict[CodeType, bool] = {}
@@ -86,6 +87,13 @@ class Code:
         first = next(iter(methods), bug.make or bug.parts)
         code: CodeType | None = getattr(first, "__code__", None)
         return CodeLine("", code.co_filename, code.co_firstlineno, code.co_name) if code else None
+
+
+def _file_of(kind: type) -> str | None:
+    """The file of a class; None for one whose module has none, as that of a target that was just proposed."""
+    with contextlib.suppress(TypeError, OSError):
+        return inspect.getsourcefile(kind)
+    return None
 
 
 def raised_in(error: BaseException, target: Target) -> str:

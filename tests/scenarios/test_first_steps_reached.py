@@ -137,8 +137,10 @@ class Diary:
         self.db.execute("VACUUM INTO ?", (str(target),))
 
     def read_backup(self):
+        if not self.copy.exists():
+            return None
         with contextlib.closing(sqlite3.connect(self.copy)) as copy:
-            return copy.execute("SELECT * FROM page ORDER BY day").fetchall() if self.copy.exists() else None
+            return copy.execute("SELECT * FROM page ORDER BY day").fetchall()
 
     def close(self):
         self.db.close()
