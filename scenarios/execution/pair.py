@@ -71,7 +71,7 @@ class Pair:
         self.made = MadeAgain(target, configuration, directory / "made-again", files or {})
         # The calls of the scenario that the store has acknowledged.
         self.acknowledged = MadeAgain(target, configuration, directory / "made-again", files or {})
-        self.session_only = SessionOnly(target, configuration, directory / "session-only")
+        self.session_only = SessionOnly(target, configuration, directory / "session-only", directory / "real")
         self.armed = InForce(self.real, self.counts)
         # Existing files were left by another process.
         self.real.life = self.shadow.life = int(bool(files))

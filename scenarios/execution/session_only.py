@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import in_any_order, is_alike
@@ -23,10 +24,13 @@ State = tuple[Files, int]
 
 
 class SessionOnly:
-    """Compares the answers of one target in one configuration; `home` is a directory of its own."""
+    """Compares the answers of one target in one configuration; `home` is a directory of its own.
 
-    def __init__(self, target: Target, configuration: Configuration, home: Path) -> None:
-        self._target, self._configuration, self._home = target, configuration, home
+    The store under test runs in the directory `at`, whose path its rows may hold.
+    """
+
+    def __init__(self, target: Target, configuration: Configuration, home: Path, at: Path) -> None:
+        self._target, self._configuration, self._home, self._at = target, configuration, home, at
 
     def explains(self, action: Action, answered: Any, wanted: Any, files: Files) -> bool:
         """Whether an answer to a read differs from the `wanted` one only in what tells of the session.
@@ -72,9 +76,9 @@ class SessionOnly:
         answers = []
         for action in actions:
             place(files, self._home)
-            with Trial(self._target, self._configuration, self._home, {}) as trial:
+            with Shadow(self._target, self._configuration, self._at, self._home, {}) as trial:
                 trial.environment.now_ms = trial.environment.now_ms if now_ms is None else now_ms
-                answers.append(trial.open().ask(action).value)
+                answers.append(trial.open().call_by_stages(action)[0].value)
         return answers
 
 

@@ -132,7 +132,7 @@ class LaterReads:
         try:
             trial.judge_answer(action, answer, value, lambda: value)
         except Violation:
-            session_only = SessionOnly(self._target, trial.oracle.configuration, self._directory)
+            session_only = SessionOnly(self._target, trial.oracle.configuration, self._directory, trial.directory)
             if not session_only.explains(action, answer.value, value, trial.crash_copy()):
                 raise
 
