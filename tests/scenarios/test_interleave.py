@@ -347,12 +347,13 @@ def test_a_wrong_declaration_is_refused_with_what_is_allowed(callers: Any, monke
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"), [(racing_stores.Waits, set()), (racing_stores.WaitsAndTakes, {"handed-out-twice"})]
+    ("kind", "schedules", "found"),
+    [(racing_stores.Waits, 24, set()), (racing_stores.WaitsAndTakes, 120, {"handed-out-twice"})],
 )
 def test_a_call_that_waits_for_a_job_is_left_out_where_there_is_none(
-    kind: type[meeting_stores.Jobs], found: set[str]
+    kind: type[meeting_stores.Jobs], schedules: int, found: set[str]
 ) -> None:
-    profile = Profile("test", 1, None, 0, 0, schedules=24)
+    profile = Profile("test", 1, None, 0, 0, schedules=schedules)
     plan = Plan(
         ("interleave",), profile, seed=0, report=None, callers=("threads",), most_findings=1, call_timeout_s=0.5
     )
