@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from tornpage.scenarios.execution.half_done import raise_if_neither
+from tornpage.scenarios.execution.reading_calls import reading_calls
 from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.session_only import SessionOnly
 from tornpage.scenarios.execution.snapshots import place
@@ -30,7 +31,6 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Call, Restart, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
-from tornpage.scenarios.search.reading_calls import reading_calls
 from tornpage.scenarios.search.workload import Start
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.injection import OPENERS
+from tornpage.scenarios.execution.reading_calls import reading_calls
 from tornpage.scenarios.execution.session_in_use import CLOSE, OPEN
 from tornpage.scenarios.execution.snapshots import place
 from tornpage.scenarios.execution.trial import Trial
@@ -32,7 +33,6 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
 from tornpage.scenarios.model.scenario import Arm, Call, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, Target
-from tornpage.scenarios.search.reading_calls import reading_calls
 from tornpage.scenarios.search.workload import Start
 
 # Of a call that changes nothing visible, so many different outcomes in the files beside the rows are tried.

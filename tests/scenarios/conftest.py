@@ -118,8 +118,10 @@ class Ran:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
-    """Runs ``tornpage`` in this process, in a directory of the test's own."""
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[..., Ran]]:
+    """Runs ``tornpage`` in this process, in a directory of the test's own, whose modules are no other test's."""
     monkeypatch.chdir(tmp_path)
     # Where the tests themselves run on GitHub, their failing runs are none of its business.
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
@@ -132,7 +134,10 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         printed = capsys.readouterr()
         return Ran(int(ended.value.code or 0), printed.out, printed.err)
 
-    return called
+    yield called
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from tornpage.faults.crash.names import never_synced
 from tornpage.faults.files import Replica, syncing_libraries
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.faults.vfs.operation_log import Note
+from tornpage.scenarios.execution.crash.answers import AnswersAfterACrash, is_promised
 from tornpage.scenarios.execution.crash.first_answer import FirstAnswer
 from tornpage.scenarios.execution.crash.program_tape import settle, tape_of_program
 from tornpage.scenarios.execution.crash.reader import CrashReader
@@ -64,6 +66,8 @@ class Recording:
         self.libraries: list[str] | None = None
         # The crash states in which a failed sync drops nothing, built on first use.
         self._kept: faults.CrashStates | None = None
+        # The state of a position in which nothing is lost, the last one that was asked for.
+        self._last_whole: faults.State | None = None
         # The states in which only a directory is lost, with the length of the tape at that time.
         self._alone: tuple[int, faults.CrashStates] | None = None
         self._scope = contextlib.ExitStack()
@@ -267,7 +271,8 @@ class Recording:
         try:
             view = reader.view_of(state, self.trial.environment.now_ms, self.trial.directory)
             may_doubt = self._may_doubt(state.crash)
-            return view, self.history.judge(state.crash.position, view, power=state.crash.power, doubts=may_doubt)
+            outcome = self.history.judge(state.crash.position, view, power=state.crash.power, doubts=may_doubt)
+            self._require_answers(state, view)
         except Violation as found:
             violation = self._explained(self._with_mode(found, state), state.crash, reader)
             self._require_certain(state.crash, violation)
@@ -275,6 +280,30 @@ class Recording:
                 raise violation from None
             message = f"a sync had failed, and its pages were dropped: {violation.code}: {violation.message}"
             raise Violation("survives-a-failed-sync", message, violation.sides) from None
+        return view, outcome
+
+    def _require_answers(self, state: faults.State, view: View) -> None:
+        """Require that reading calls do not miss what a power cut has taken from files beside the rows."""
+        if self._answers is None or not state.crash.power:
+            return
+        rest, pending = self.history.at(state.crash.position)
+        if pending is None and not rest.has_failed and view == rest.settled:
+            self._answers.require(state, self._whole(state.crash.position), rest)
+
+    def _whole(self, position: int) -> faults.State:
+        """The files where nothing is lost."""
+        if self._last_whole is None or self._last_whole.crash.position != position:
+            self._last_whole = self.states().process(position)
+        return self._last_whole
+
+    @cached_property
+    def _answers(self) -> AnswersAfterACrash | None:
+        """None where no file beside the database was changed, or a power cut may take more than that."""
+        target, configuration = self.trial.target, self.history.configuration
+        is_judged = target.files_view is None and self._program is None and is_promised(configuration)
+        if not is_judged or not any(map(self._is_beside, self.tape.operations)):
+            return None
+        return AnswersAfterACrash(target, configuration, self.trial.directory, self.trial.environment.now_ms)
 
     def _with_mode(self, violation: Violation, state: faults.State) -> Violation:
         """The violation; with SQLite's journal mode if the database was to have a log, and has none."""

@@ -1,0 +1,158 @@
+"""After a power cut that has taken nothing from the rows, a read may still miss what was beside them."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornpage import Action, Configuration, Environment, SimpleTarget, faults
+from tornpage.scenarios.execution.executor import play
+from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.run import campaign
+from tornpage.scenarios.run.reproduce.replay_file import read, write
+from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.registry import find_or_import
+
+
+class Pages:
+    """Texts in files, and their lengths in rows. The files are not synced."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = path.parent
+        self.db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self.db.execute("PRAGMA journal_mode = WAL").fetchall()
+            self.db.execute("PRAGMA synchronous = FULL")
+            self.db.execute("CREATE TABLE IF NOT EXISTS page (name TEXT PRIMARY KEY, length INTEGER)")
+        except BaseException:
+            self.db.close()
+            raise
+
+    def put(self, name: str, text: str) -> None:
+        with self.directory.joinpath(f"{name}.txt").open("w") as file:
+            file.write(text)
+            file.flush()
+            self.sync(file.fileno())
+        self.sync_directory()
+        self.db.execute("INSERT OR REPLACE INTO page VALUES (?, ?)", (name, len(text)))
+
+    def sync(self, descriptor: int) -> None:
+        pass
+
+    def sync_directory(self) -> None:
+        pass
+
+    def drop(self, name: str) -> None:
+        self.db.execute("DELETE FROM page WHERE name = ?", (name,))
+        self.directory.joinpath(f"{name}.txt").unlink(missing_ok=True)
+
+    def text(self, name: str) -> str:
+        return self.directory.joinpath(f"{name}.txt").read_text()
+
+    def files(self) -> int:
+        return len(list(self.directory.glob("*.txt")))
+
+    def beat(self, name: str) -> None:
+        self.db.execute("INSERT OR IGNORE INTO page VALUES (?, 0)", (name,))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Synced(Pages):
+    """Sound; but the removal of a file may be undone."""
+
+    def sync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def sync_directory(self) -> None:
+        directory = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+class Appended(Pages):
+    """All texts in one file, to which each is appended. Its beginning is there, and it is not synced, either."""
+
+    def put(self, name: str, text: str) -> None:
+        with self.directory.joinpath("all.log").open("a") as file:
+            file.write(f"{name}={text}\n")
+        self.db.execute("INSERT OR REPLACE INTO page VALUES (?, ?)", (name, len(text)))
+
+    def drop(self, name: str) -> None:
+        self.db.execute("DELETE FROM page WHERE name = ?", (name,))
+
+    def text(self, name: str) -> str:
+        lines = self.directory.joinpath("all.log").read_text().splitlines()
+        return next((line for line in reversed(lines) if line.startswith(f"{name}=")), "")
+
+
+class Noted(Synced):
+    """Sound: a note of the last use, which is not synced, and which no call returns."""
+
+    def put(self, name: str, text: str) -> None:
+        super().put(name, text)
+        self.directory.joinpath("last.use").write_text(name)
+
+
+class PagesTarget(SimpleTarget):
+    title = "pages"
+    callers = ()
+    configurations = (Configuration("wal", "FULL"),)
+    calls = (
+        Action("put", {"name": "a", "text": "one"}),
+        Action("text", {"name": "a"}),
+        Action("put", {"name": "b", "text": "two"}),
+        Action("put", {"name": "a", "text": "ten"}),
+        Action("drop", {"name": "b"}),
+        Action("files"),
+    )
+    beat = Action("beat", {"name": "heartbeat"})
+
+    def __init__(self, kind: type[Pages]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Pages:
+        return self.kind(path)
+
+    def view(self, store: Pages) -> dict[str, Any]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return dict(connection.execute("SELECT name, length FROM page").fetchall())
+
+
+PAGES, SYNCED = PagesTarget(Pages), PagesTarget(Synced)
+APPENDED, NOTED = PagesTarget(Appended), PagesTarget(Noted)
+
+
+def crashed(name: str) -> Recorder:
+    profile = Profile("test", 1, None, 0, 0, crash_states=200)
+    return campaign.run(find_or_import(f"{__name__}:{name}"), Plan(("crash",), profile, report=None))
+
+
+@pytest.mark.parametrize("name", ["PAGES", "APPENDED"])
+def test_a_file_that_is_not_synced_is_missed_by_a_read(name: str, tmp_path: Path) -> None:
+    found = [one.finding for one in crashed(name).findings]
+    assert [one.code for one in found if "the rows are there, and text(name='a')" in one.message], found
+    finding = next(one for one in found if "the rows are there" in one.message)
+    assert finding.code == "acknowledged-is-durable"
+    assert "without the cut it returns" in finding.message
+    with faults.install():
+        again, _ = play(
+            read(write(finding, tmp_path, 0)).scenario, find_or_import(f"{__name__}:{name}"), tmp_path / "x"
+        )
+    assert again is not None
+    assert again.message == finding.message
+
+
+@pytest.mark.parametrize("name", ["SYNCED", "NOTED"])
+def test_what_no_read_misses_is_no_finding(name: str) -> None:
+    recorder = crashed(name)
+    assert not recorder.findings
+    assert not recorder.vacuous
