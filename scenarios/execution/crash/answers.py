@@ -1,12 +1,12 @@
 """What a store answers after a power cut that has taken nothing from its rows, but from a file beside them.
 
 Method. A view is made of rows, and does not show that a file that a row names was not synced. So where the view is that
-of the last acknowledged call, and a file beside the database has lost something of what it had then, the workload's
+of the last acknowledged call, and a file beside the database has not got all that was written to it, the workload's
 reading calls are made on these files, and must return what they return on the whole files. Without a fault before, and
 where the configuration promises that acknowledged changes are there.
 
-Not covered: a state that has files more than the whole one, such as one whose removal is lost (a call may count them),
-a pending call, programs in other languages, and an answer that varies.
+Not covered: names that are lost or come back (most file systems make a name durable with the file, and a call may count
+files), a pending call, programs in other languages, and an answer that varies.
 """
 
 import os
@@ -51,7 +51,7 @@ class AnswersAfterACrash:
         `rest` is the call after which both are. No session may be open in the directory.
         """
         left, there = self._beside(state), self._beside(whole)
-        if left == there or not left.keys() <= there.keys():
+        if left == there or left.keys() != there.keys():
             return
         key = rest.number, tuple(sorted(left.items()))
         if key not in self._known:
