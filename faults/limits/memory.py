@@ -75,8 +75,11 @@ def _unless_in_use() -> list[Any] | None:
     That is an open connection, a statement or a blob. SQLite's own statistics can't show it: they are off inside the
     scopes, so memory that is allocated outside and freed inside stays counted.
     """
+    found: list[Any] = []
     for ends in (False, True):
         if ends:
+            # Nothing of it ends while it is held here.
+            found.clear()
             collect()
         found = living(lambda kind: _may_hold_memory(kind) or is_followed(kind))
         if all(_is_closed(one) for one in found if _may_hold_memory(type(one))):
