@@ -10,7 +10,7 @@ import pytest
 
 from tornpage import faults
 from tornpage.faults.files import unseen
-from tornpage.faults.garbage import leave_alone, living, look_again
+from tornpage.faults.garbage import _FROZEN_BY_PYTHON, leave_alone, living, look_again
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,15 @@ def test_an_open_connection_is_never_hidden() -> None:
         assert any(one is connection for one in gc.get_objects())
     faults.freeze()
     assert gc.get_freeze_count() > few
+
+
+def test_a_connection_that_only_a_cycle_holds_hinders_nothing() -> None:
+    held: list[object] = [sqlite3.connect(":memory:")]
+    held.append(held)
+    del held
+    with faults.frozen():
+        assert not living(lambda kind: issubclass(kind, sqlite3.Connection))
+        assert gc.get_freeze_count() > _FROZEN_BY_PYTHON
 
 
 @pytest.mark.parametrize("freeze", [gc.freeze, lambda: leave_alone([])])
