@@ -278,6 +278,10 @@ class Shim:
         """Let SQLite's random values (`random()`, `randomblob()`) depend on the seed inside this scope."""
         return self._virtual.seeded(seed)
 
+    def timed(self, clock: Callable[[], int]) -> contextlib.AbstractContextManager[None]:
+        """Let SQLite's clock (`datetime('now')`) show what `clock` returns inside this scope, in ms since the epoch."""
+        return self._virtual.timed(clock)
+
     def raise_kept(self, during: BaseException | None = None) -> None:
         """Raise the exceptions that callbacks kept; `during` is the exception that is being raised already.
 

@@ -229,6 +229,10 @@ class Shims:
         """As `Shim.seeded`; a library whose generator can't be seeded anew keeps its own randomness."""
         return self._on_each(lambda shim: shim.seeded(seed))
 
+    def timed(self, clock: Callable[[], int]) -> AbstractContextManager[None]:
+        """As `Shim.timed`."""
+        return self._on_each(lambda shim: shim.timed(clock))
+
     @contextlib.contextmanager
     def _on_each(self, scope: _Scope) -> Iterator[None]:
         """Open a scope on each library, also on those that are imported later."""

@@ -34,7 +34,7 @@ class Virtual:
         self._forks = 0
         # Of the scopes that are open, the newest last: on several threads they don't end in the order they began.
         self._generators: list[random.Random] = []
-        self._julian_ms = _JULIAN_EPOCH_MS
+        self._clocks: list[Callable[[], int]] = []
         self._uses: Counter[str] = Counter()
 
     def functions(self, place: Place) -> dict[str, Callable[..., int]]:
@@ -69,12 +69,18 @@ class Virtual:
 
         SQLite's own generator is seeded once per process, so it is reset on both edges.
         """
-        outer, self._julian_ms = self._julian_ms, now_ms + _JULIAN_EPOCH_MS
+        with self.timed(lambda: now_ms), self.seeded(seed):
+            yield
+
+    @contextlib.contextmanager
+    def timed(self, clock: Callable[[], int]) -> Iterator[None]:
+        """Let SQLite have the time that `clock` returns, in milliseconds since the epoch, inside this scope."""
+        self._clocks.append(clock)
         try:
-            with self._replaced("xCurrentTime", "xCurrentTimeInt64"), self.seeded(seed):
+            with self._replaced("xCurrentTime", "xCurrentTimeInt64"):
                 yield
         finally:
-            self._julian_ms = outer
+            self._clocks.remove(clock)
 
     @contextlib.contextmanager
     def seeded(self, seed: int | str) -> Iterator[None]:
@@ -127,9 +133,12 @@ class Virtual:
         return size
 
     def _on_current_time(self, _vfs: int, out: int) -> int:
-        ctypes.c_double.from_address(out).value = self._julian_ms / 86_400_000
+        ctypes.c_double.from_address(out).value = self._julian_ms() / 86_400_000
         return OK
 
     def _on_current_time_int64(self, _vfs: int, out: int) -> int:
-        ctypes.c_int64.from_address(out).value = self._julian_ms
+        ctypes.c_int64.from_address(out).value = self._julian_ms()
         return OK
+
+    def _julian_ms(self) -> int:
+        return self._clocks[-1]() + _JULIAN_EPOCH_MS

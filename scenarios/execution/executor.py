@@ -42,6 +42,7 @@ from tornpage.scenarios.model.scenario import (
     Call,
     Clear,
     ClockJump,
+    ClockPace,
     Conditional,
     CrashAt,
     Damage,
@@ -101,8 +102,8 @@ class Executor(Pair):
             self.armed.begin(step)
         elif isinstance(step, Clear):
             self.clear()
-        elif isinstance(step, ClockJump):
-            self._jump(step)
+        elif isinstance(step, ClockJump | ClockPace):
+            self._change_clock(step)
         elif isinstance(step, CrashAt | Damage):
             self._stop(step)
         elif isinstance(step, Soak):
@@ -177,10 +178,14 @@ class Executor(Pair):
             anew.beat()
             require_side_files_follow(anew.target.database(home))
 
-    def _jump(self, step: ClockJump) -> None:
-        self.counts["jumps"] += 1
+    def _change_clock(self, step: ClockJump | ClockPace) -> None:
+        if isinstance(step, ClockJump):
+            self.counts["jumps"] += 1
+            clock = self.shadow.clock.jumped(step.by_ms)
+        else:
+            clock = self.shadow.clock.paced(self._clock, step.step_ms)
         for trial in (self.real, self.shadow):
-            trial.jump(self._clock, step.by_ms)
+            trial.set_clock(clock, self._clock)
 
     def _call(self, step: Call) -> None:
         if not self._ensure_open():
@@ -583,7 +588,8 @@ class Executor(Pair):
         self.hops = []
         # One of the calls may wait for a third caller, or depend on its session: then neither is made.
         with contextlib.suppress(HangsError, OwnSessionError):
-            state = State({}, {}, number) if step.fresh else State(files, self.view, number)
+            files, view = ({}, {}) if step.fresh else (files, self.view)
+            state = State(files, view, number, clock=self.shadow.clock)
             files, self.view = play_step(step, self.shadow, state, self.hops)
         place(files, self.real.directory)
         self.real.oracle.restarted(self.view)

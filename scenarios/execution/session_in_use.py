@@ -29,6 +29,7 @@ from tornpage.scenarios.execution.generic_checks.open_connections import (
 from tornpage.scenarios.execution.in_place import in_life
 from tornpage.scenarios.execution.snapshots import Files, Holder, beside, require_let_go
 from tornpage.scenarios.execution.temporary_names import drawn_for
+from tornpage.scenarios.model.clock import Clock
 from tornpage.scenarios.model.judging.answers import as_data
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -64,10 +65,6 @@ def trouble_heard_by(listener: Callable[[], None]) -> Iterator[None]:
         _LISTENER.reset(token)
 
 
-# The time of the first step, and from each step to the next.
-EPOCH_MS: Final = 1_700_000_000_000
-STEP_MS: Final = 60_000
-
 # What most of a view consists of; a value of another type is copied if it has to be.
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
@@ -95,6 +92,7 @@ class SessionInUse:
         self.statements = faults.StatementDepth(binding if hasattr(binding, "connect") else sqlite3)
         self.connections = faults.Connections(self.statements.connect, self.statements.module)
         self.environment = environment_of(target)
+        self.clock = Clock(step_ms=self.target.clock_step_ms)
         self.session: Session | None = None
         # Whether no other session of the store is called at the same time.
         self.is_alone = True
@@ -107,7 +105,6 @@ class SessionInUse:
         self._holder = Holder()
         self._armed = 0
         self._was_troubled = False
-        self._jumped_ms = 0
         self._limits: list[faults.Limit] = []
         # Connections that the session has dropped in a transaction.
         self._dropped: list[Any] = []
@@ -185,12 +182,11 @@ class SessionInUse:
 
     def at_step(self, step: int) -> None:
         """Set the clock: the same step has the same time in every run."""
-        # No clock is before 1970.
-        self.environment.now_ms = max(EPOCH_MS + step * STEP_MS + self._jumped_ms, 0)
+        self.environment.now_ms = self.clock.at(step)
 
-    def jump(self, step: int, by_ms: int) -> None:
-        """Set the clock forward or back, permanently."""
-        self._jumped_ms += by_ms
+    def set_clock(self, clock: Clock, step: int) -> None:
+        """Replace the clock, from this step on."""
+        self.clock = clock
         self.at_step(step)
 
     @contextlib.contextmanager

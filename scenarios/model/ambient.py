@@ -2,10 +2,11 @@
 
 Method. Inside `Ambient.during` time-machine stops Python's clock at the environment's time (``time.time``,
 ``datetime.now`` and their like, also where they were bound by name before), and a sleep that takes no real time moves
-it on. ``os.urandom``, and with it ``uuid.uuid4`` and ``secrets``, the functions of the module ``random``, and SQLite's
-``random()`` and ``randomblob()`` yield values that depend only on the call, its time, and how often the session has
-made it at that time. So the same call leads to the same state in every session, and a call that is made again draws
-other values. Each of two callers of one session (`calling_as`) counts its own.
+it on; SQLite's clock (``datetime('now')``) shows the same. ``os.urandom``, and with it ``uuid.uuid4`` and ``secrets``,
+the functions of the module ``random``, and SQLite's ``random()`` and ``randomblob()`` yield values that depend only on
+the call, its time, and how often the session has made it at that time. So the same call leads to the same state in
+every session, and a call that is made again draws other values. Each of two callers of one session (`calling_as`)
+counts its own.
 
 Not covered: generators of a store's own (``random.Random()``, NumPy's), a name that was bound to ``os.urandom``, and a
 loop that waits for a time without sleeping, which never ends.
@@ -88,8 +89,14 @@ class Ambient:
         self._made[made] += 1
         seed = f"{call} at {now_ms} for the {self._made[made]}th time"
         generator = random.Random(seed)  # noqa: S311 - repeatable
-        with _stopped_at(now_ms + later_ms), _drawn_from(generator), faults.shims().seeded(seed):
+        shims = faults.shims()
+        with _stopped_at(now_ms + later_ms), _drawn_from(generator), shims.seeded(seed), shims.timed(_stopped_ms):
             yield
+
+
+def _stopped_ms() -> int:
+    stopped_ns: int = _own["time_ns"]()
+    return stopped_ns // 1_000_000
 
 
 @contextlib.contextmanager

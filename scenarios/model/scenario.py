@@ -146,6 +146,15 @@ class ClockJump(msgspec.Struct, frozen=True, tag="clock"):
         return f"the clock jumps {'back' if self.by_ms < 0 else 'forward'} by {abs(self.by_ms):,} ms"
 
 
+class ClockPace(msgspec.Struct, frozen=True, tag="pace"):
+    """Let the clock move by another length from one step to the next, from here on."""
+
+    step_ms: Annotated[int, msgspec.Meta(ge=0)]
+
+    def __str__(self) -> str:
+        return f"from here on the clock moves by {self.step_ms:,} ms with each step"
+
+
 class Rival(msgspec.Struct, frozen=True, tag="rival"):
     """Make a rival take a lock just before the nth lock operation; `kind` is one of `faults.RIVAL_KINDS`.
 
@@ -318,6 +327,7 @@ Step = (
     | Damage
     | Limit
     | ClockJump
+    | ClockPace
     | Rival
     | Syscall
     | Interleave

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import msgspec
 
 from tornpage.faults.sqlite_library import sqlite3
+from tornpage.scenarios.model.clock import EPOCH_MS, STEP_MS
 
 View = Mapping[str, Any]
 
@@ -113,7 +114,7 @@ class Environment:
     """
 
     def __init__(self, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> None:
-        self.now_ms = 1_700_000_000_000
+        self.now_ms = EPOCH_MS
         self.connect = connect
         # For a target that is a program of its own: called with the process that is about to open the store, or has
         # just closed it.
@@ -225,6 +226,8 @@ class Target(Protocol):
     beat_touches: Collection[str] = ()
     # Names of actions that only one caller makes at a time.
     by_one_caller: Collection[str] = ()
+    # How far the clock moves from one step to the next, in milliseconds.
+    clock_step_ms: int = STEP_MS
     # The module whose connections ``Environment.connect`` opens.
     binding: ModuleType = sqlite3
     # Reads the state of a store that uses plain files instead of a database; None: it has a database.
@@ -272,6 +275,7 @@ _OPTIONAL: Final = (
     "check_change",
     "check_session",
     "check_view",
+    "clock_step_ms",
     "files_view",
     "hands_out",
     "machines",

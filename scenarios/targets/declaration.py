@@ -12,6 +12,7 @@ from typing import Any, Final
 from tornpage import faults
 from tornpage.faults.vfs.passed_by import in_words, is_database
 from tornpage.scenarios.model import ambient
+from tornpage.scenarios.model.clock import STEP_MS
 from tornpage.scenarios.model.judging import unpromised
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.model.scenario import CALLERS
@@ -97,6 +98,14 @@ def _wrong_touches(target: Any) -> str:
     return f"beat_touches is {touches!r:.100}; give a tuple of beginnings of keys, such as ('totals/',)"
 
 
+def _wrong_clock(target: Any) -> str:
+    """The error in `clock_step_ms`; "" for none."""
+    step_ms: object = getattr(target, "clock_step_ms", STEP_MS)
+    if isinstance(step_ms, int) and not isinstance(step_ms, bool) and step_ms > 0:
+        return ""
+    return f"clock_step_ms is {step_ms!r:.100}; give the milliseconds from one call to the next, such as 1_000"
+
+
 def _wrong_file(target: Any) -> str:
     """The error in `file`; "" for none. Whether it leads out of the directory is seen when the store is opened."""
     file: object = getattr(target, "file", "store.sqlite")
@@ -179,6 +188,7 @@ _RULES: Final = (
     _wrong_callers,
     _wrong_names,
     _wrong_touches,
+    _wrong_clock,
     _wrong_file,
     _what_is_wrong_with_calls,
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tornpage.scenarios.model.functions import functions
     from tornpage.scenarios.model.judging.answers import NOT_COMPARED
     from tornpage.scenarios.model.judging.checks import CHECKS, Check, Violation
-    from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, Limit, Restart, Scenario
+    from tornpage.scenarios.model.scenario import Arm, Call, Clear, ClockJump, ClockPace, Limit, Restart, Scenario
     from tornpage.scenarios.model.simple_target import SimpleTarget
     from tornpage.scenarios.model.target import (
         Action,
@@ -41,7 +41,9 @@ _MODEL: Final = "tornpage.scenarios.model"
 # a project that has it installed, and must not load all of the harness with it.
 _MODULES: Final = {
     **dict.fromkeys(("CHECKS", "Check", "Violation"), f"{_MODEL}.judging.checks"),
-    **dict.fromkeys(("Arm", "Call", "Clear", "ClockJump", "Limit", "Restart", "Scenario"), f"{_MODEL}.scenario"),
+    **dict.fromkeys(
+        ("Arm", "Call", "Clear", "ClockJump", "ClockPace", "Limit", "Restart", "Scenario"), f"{_MODEL}.scenario"
+    ),
     **dict.fromkeys(
         ("Action", "Configuration", "Environment", "Machine", "Refused", "Session", "Target", "TargetError", "View"),
         f"{_MODEL}.target",
@@ -78,6 +80,7 @@ __all__ = [
     "Check",
     "Clear",
     "ClockJump",
+    "ClockPace",
     "Configuration",
     "Conformance",
     "Environment",

@@ -35,3 +35,24 @@ def test_scopes_need_not_end_in_the_order_they_began(shim: faults.Shim) -> None:
         assert connection.execute("SELECT random()").fetchone() == wanted
     other.__exit__(None, None, None)
     connection.close()
+
+
+def test_a_clock_is_the_newest_one_until_its_scope_ends(shim: faults.Shim) -> None:
+    connection = sqlite3.connect(":memory:")
+
+    def now() -> int:
+        return int(connection.execute("SELECT strftime('%s', 'now')").fetchone()[0])
+
+    real = now()
+    one, other = shim.timed(lambda: 1_000_000), shim.timed(lambda: 2_000_000)
+    with shim.deterministic(1, now_ms=3_000_000):
+        assert now() == 3_000
+        one.__enter__()
+        other.__enter__()
+        assert now() == 2_000
+        one.__exit__(None, None, None)
+        assert now() == 2_000
+        other.__exit__(None, None, None)
+        assert now() == 3_000
+    assert now() >= real
+    connection.close()

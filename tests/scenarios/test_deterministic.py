@@ -17,9 +17,11 @@ import pytest
 from tornpage import Action, Configuration, Environment, SimpleTarget
 from tornpage.scenarios.execution import sleeping
 from tornpage.scenarios.execution.call_timeout import in_time
+from tornpage.scenarios.execution.executor import Executor
 from tornpage.scenarios.execution.preflight.other_clock import times_of_day_in
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.plan import Plan, Profile
+from tornpage.scenarios.model.scenario import Call, Restart
 from tornpage.scenarios.model.target import SetUpError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.search.recorder import Recorder
@@ -222,6 +224,26 @@ def test_the_same_call_has_the_same_time_and_values_and_a_repeated_one_others() 
     assert not {*one[:3]} & {*drawn(second, "put(2)")[:3]}
     assert uuid.uuid4() != uuid.uuid4()
     assert abs(time.time() - time.time_ns() / 1e9) < 60 < abs(time.time() - one[3])
+
+
+class Stamps(Leases):
+    """Compares what Python and SQLite take for the time."""
+
+    def claim(self) -> str | None:
+        ours = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        time.sleep(2)
+        theirs: str = self.db.execute("SELECT datetime('now', '-2 seconds')").fetchone()[0]
+        return ours if ours == theirs else None
+
+
+def test_sqlites_clock_shows_the_stopped_time_of_python(home: Path, shim: object) -> None:
+    target = LeasesTarget()
+    target.kind = Stamps
+    with Executor(target, LeasesTarget.configurations[0], home) as executor:
+        for step in (Restart(), Call(Action("claim"))):
+            executor.do(step)
+        assert executor.real.oracle.answer.value == "2023-11-14 22:15:20"
+        executor.end()
 
 
 def test_a_sleep_moves_the_stopped_clock_inside_a_call(monkeypatch: pytest.MonkeyPatch) -> None:

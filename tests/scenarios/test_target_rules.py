@@ -7,7 +7,7 @@ import pytest
 import tiny_stores
 
 from tornpage.scenarios.execution.executor import play
-from tornpage.scenarios.execution.session_in_use import EPOCH_MS, STEP_MS
+from tornpage.scenarios.model.clock import EPOCH_MS, STEP_MS
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Scenario
 from tornpage.scenarios.model.target import Action, View

@@ -42,9 +42,9 @@ from tornpage.scenarios.execution.reopen import (
     view_of,
     view_without,
 )
-from tornpage.scenarios.execution.session_in_use import EPOCH_MS, STEP_MS
 from tornpage.scenarios.execution.snapshots import Files, is_own, left_open, place
 from tornpage.scenarios.model.beats_key import own_keys
+from tornpage.scenarios.model.clock import EPOCH_MS
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.target import Configuration, Refused, Session, Target, View, completed, environment_of
@@ -343,7 +343,8 @@ class CrashReader:
 
         A key that the file counts (AUTOINCREMENT) depends on earlier calls: there the entry's content shows it.
         """
-        steps = range(now_ms, EPOCH_MS - 1, -STEP_MS) if getattr(self.target, "deterministic", False) else (now_ms,)
+        earlier = range(now_ms, EPOCH_MS - 1, -self.target.clock_step_ms)
+        steps = earlier if getattr(self.target, "deterministic", False) else (now_ms,)
         contents = [one for one in view.values() if isinstance(one, (str, list, tuple, dict))]
         added = (self._added_by_the_beat(directory, at) for step in steps for at in (step, step + 1))
         return any(view.keys() & one.keys() or any(value in contents for value in one.values()) for one in added)

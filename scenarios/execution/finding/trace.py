@@ -30,6 +30,7 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import (
     Clear,
     ClockJump,
+    ClockPace,
     Conditional,
     CrashAt,
     Damage,
@@ -161,7 +162,7 @@ class _Played:
         executor, violation = self._executor, self._violation
         armed = tuple(_condition(one) for one in _in_force(executor.steps) if one.slot in executor.armed)
         views: Mapping[str, View] = {}
-        if isinstance(step, Conditional | ClockJump) and violation is None:
+        if isinstance(step, Conditional | ClockJump | ClockPace) and violation is None:
             lanes = self._as_before()
         elif isinstance(step, CrashAt) and violation is not None:
             views, lanes = self._seen_by(violation)

@@ -33,6 +33,7 @@ from tornpage.scenarios.execution.reopen import view_of
 from tornpage.scenarios.execution.session_in_use import HangsError
 from tornpage.scenarios.execution.snapshots import Files, Holder, is_own, place, require_let_go
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.clock import Clock
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import NotCompared, agreed, in_words, is_alike
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
@@ -46,12 +47,13 @@ _OTHERS: Final = 8
 
 
 class State(msgspec.Struct, frozen=True):
-    """The state from which two calls start: the files, their view, the clock's step, and the calls that led to it."""
+    """The state from which two calls start: the files, their view, the clock and its step, and the calls before it."""
 
     files: Files
     view: View
     step: int
     before: tuple[Action, ...] = ()
+    clock: Clock = Clock()
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -86,6 +88,10 @@ class Serial:
         # By the two calls.
         self.orders: dict[tuple[str, str], list[Order]] = {}
 
+    def setting(self) -> Setting:
+        """How a session is opened at the state."""
+        return Setting(self.home, self.configuration, self.state.step, self.state.clock)
+
     def run(self, *actions: Action) -> Run:
         """The result of the last of these calls, after the others; raises `HangsError`, the second time at once."""
         key = tuple(map(_key, actions))
@@ -105,7 +111,8 @@ class Serial:
         key = _key(earlier)
         if key not in self._after:
             run = self.run(earlier)
-            state = State(run.files, run.view, self.state.step + 1, (*self.state.before, earlier))
+            before, step = (*self.state.before, earlier), self.state.step + 1
+            state = State(run.files, run.view, step, before, self.state.clock)
             self._after[key] = Serial(self.target, self.configuration, self.home, state)
         return self._after[key]
 
@@ -160,7 +167,7 @@ class Serial:
         """A session on a copy of these files; raises `TargetError` if the store can't be opened on it."""
         place(files, self.home)
         try:
-            return opened(self.target, Setting(self.home, self.configuration, self.state.step))
+            return opened(self.target, self.setting())
         except (TargetError, Violation):
             raise
         except Exception as error:
@@ -170,7 +177,7 @@ class Serial:
     def made_by(self, caller: Session, action: Action, files: Files | None = None) -> Run:
         """The result of a call by this caller, from these files or the state's."""
         place(self.state.files if files is None else files, self.home)
-        said = made_by(caller, action, Setting(self.home, self.configuration, self.state.step))
+        said = made_by(caller, action, self.setting())
         return Run(said, file_view(self.target, self.home), left_in(self.home))
 
     def leaves_open(self, action: Action) -> bool:

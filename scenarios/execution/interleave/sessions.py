@@ -33,6 +33,7 @@ from tornpage.scenarios.execution.session_in_use import OPEN
 from tornpage.scenarios.execution.snapshots import require_let_go
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.ambient import calling_as
+from tornpage.scenarios.model.clock import Clock
 from tornpage.scenarios.model.judging.answers import NotCompared
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -87,12 +88,13 @@ class Setting(msgspec.Struct, frozen=True):
     home: Path
     configuration: Configuration
     step: int
+    clock: Clock = Clock()
 
 
 def opened(target: Target, setting: Setting) -> Trial:
     """A session that has just been opened; passes on what the target raises."""
     trial = Trial(target, setting.configuration, setting.home, {})
-    trial.at_step(setting.step)
+    trial.set_clock(setting.clock, setting.step)
     trial.is_alone = False
     return trial.open()
 

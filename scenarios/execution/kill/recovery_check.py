@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 
 from tornpage.scenarios.execution.reopen import Reopened
-from tornpage.scenarios.execution.session_in_use import EPOCH_MS, STEP_MS
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
+from tornpage.scenarios.model.clock import Clock
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.oracle import Answer, may_have_stopped_at
@@ -59,6 +59,7 @@ class RecoveryCheck:
         self.target = completed(target)
         self.configuration = configuration
         self.home = home
+        self._clock = Clock(step_ms=self.target.clock_step_ms)
         self._copy = home.with_name(home.name + "-read")
 
     def disk(self, expected: Expected, step: int) -> View:
@@ -83,7 +84,7 @@ class RecoveryCheck:
         """What the store shows once it is opened on a copy; None unless a plain reader agrees, and it is allowed."""
         reopened = Reopened(self.target, self.configuration, self._copy)
         try:
-            shown = reopened.view_of(files, EPOCH_MS + step * STEP_MS, self.home)
+            shown = reopened.view_of(files, self._clock.at(step), self.home)
             if self._fresh_view() != shown:
                 return None
             self._require(expected, shown)

@@ -32,6 +32,7 @@ from tornpage.scenarios.execution.generic_checks.open_connections import leaves_
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.awaited import Awaited
 from tornpage.scenarios.model.by_name import called
+from tornpage.scenarios.model.clock import STEP_MS
 from tornpage.scenarios.model.entered import entered
 from tornpage.scenarios.model.functions import functions
 from tornpage.scenarios.model.judging.answers import reporting
@@ -75,7 +76,6 @@ from tornpage.scenarios.run.first_steps.sub_stores import parts_of
 from tornpage.scenarios.run.first_steps.tables import GIVEN, Table, changed, count, lost_rows, others, read, states_of
 
 # The time of the next call that is kept.
-_STEP_MS: Final = 60_000
 # What Python and tools write there at any time.
 _NOT_OF_A_CALL: Final = frozenset({"__pycache__", ".tornpage", ".pytest_cache", ".hypothesis"})
 # SQLite's levels of synchronous, by number.
@@ -237,7 +237,7 @@ class Played:
             if works and (begins or after != before):
                 self.reads.discard(action.name)
                 self._keep(after)
-                self._environment.now_ms += _STEP_MS
+                self._environment.now_ms += STEP_MS
                 found.append((action, count(after) - count(before)))
         return found
 
@@ -275,7 +275,7 @@ class Played:
         for action in actions:
             before = after
             works = self._call(action)
-            self._environment.now_ms += _STEP_MS
+            self._environment.now_ms += STEP_MS
             after = self.tables()
             self.peaks = {name: max(size, self.peaks.get(name, 0)) for name, size in sizes(self.own).items()}
             effect = Effect(count(after) - count(before), lost_rows(before, after), before != after)
@@ -286,7 +286,7 @@ class Played:
     def _repeat(self, actions: list[Action]) -> None:
         for action in actions:
             self._call(action)
-            self._environment.now_ms += _STEP_MS
+            self._environment.now_ms += STEP_MS
             self._keep(self.tables())
 
     def _call(self, action: Action) -> bool:
@@ -364,7 +364,7 @@ class Played:
             self._known, self._last = args | self._known, Action(name, args)
             self.reports = self.reports or reporting(returned)
             self.better |= better_values(name, args, before, after)
-            self._environment.now_ms += _STEP_MS
+            self._environment.now_ms += STEP_MS
             return [(Action(name, args), added)]
         if not args and returned is not None:
             self.answers.setdefault(f"{name}()", None)
@@ -372,7 +372,7 @@ class Played:
         # A read has an answer; a call without effect and answer may need other arguments.
         if is_data(returned):
             self.reads.add(name)
-            self._environment.now_ms += _STEP_MS
+            self._environment.now_ms += STEP_MS
             return [(Action(name, args), 0)]
         return self._why_no_effect(Action(name, args), method, wrote=self._own_file() != own)
 

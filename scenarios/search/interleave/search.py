@@ -20,7 +20,7 @@ the schedule (fuzz has those before and after it).
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ from tornpage.scenarios.execution.snapshots import held_open, siblings
 from tornpage.scenarios.model.events import Finding, Place, PointTried, SearchEnded, Series
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.plan import Plan
-from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, Interleave, Scenario
+from tornpage.scenarios.model.scenario import CALLERS, Call, Callers, ClockPace, Interleave, Scenario, Step
 from tornpage.scenarios.model.target import Action, Configuration, Target
 from tornpage.scenarios.model.work import Need, Part, cut
 from tornpage.scenarios.search.base import Search
@@ -50,6 +50,7 @@ from tornpage.scenarios.search.interleave.by_nature import ByNature, OneCallerEr
 from tornpage.scenarios.search.interleave.few_points import FewPoints
 from tornpage.scenarios.search.interleave.openings import Openings, no_files
 from tornpage.scenarios.search.interleave.other_arguments import OtherArguments
+from tornpage.scenarios.search.interleave.paces import Paces
 from tornpage.scenarios.search.interleave.pairs import Pairs
 from tornpage.scenarios.search.interleave.states import SCHEDULES_A_STATE, States
 from tornpage.scenarios.search.interleave.used_sessions import UsedSessions
@@ -72,6 +73,8 @@ _NOT_ENDED: Final = Ended(0, None)
 _MADE, _REFUSED = "made: ", "refused: "
 # So often may calls of one name wait for another caller (the first as long as --call-timeout) before all are left out.
 _MOST_HANGS: Final = 20
+# With a budget, the states at another pace of the clock.
+_STATES_A_PACE: Final = 4
 # With a budget, the number of calls at one state that are tried alone to see what they change.
 _CALLS_A_STATE: Final = 8
 
@@ -218,10 +221,25 @@ class Interleavings(Search):
                 return False
             rest = left
         self.left_out(sum(not steps.have_ended for _, steps in waiting))
+        if not self._search_at_other_paces(part, stage, pairs):
+            return False
         if openings is None or part.first:
             return True
         serial = Serial(self.target, part.configuration, stage.home, no_files())
         return self._all_tried(stage, serial, openings.on_no_files(serial, self._first_calls(serial)))
+
+    def _search_at_other_paces(self, part: Part, stage: Stage, pairs: Pairs) -> bool:
+        """The same, with a share of their own; False if the search has to end."""
+        callers: Callers = next(one for one in CALLERS if one == part.kind)
+        for state, changed in self._states_at_other_paces(part):
+            serial = self._serial(part.configuration, stage.home, state)
+            calls = self._calls_worth_making(serial)
+            promising = [(changed, changed)] if changed in calls else []
+            steps = _Steps(self._steps(pairs, serial, calls, callers, promising))
+            if self._play(stage, serial, steps, self._budget) is None:
+                return False
+            self.left_out(not steps.have_ended)
+        return True
 
     def _openings(self, part: Part) -> Openings | None:
         """The schedules in which a caller opens the store; None if that is not tried."""
@@ -270,13 +288,19 @@ class Interleavings(Search):
         return self._serials[-1]
 
     def _steps(
-        self, pairs: Pairs, serial: Serial, calls: list[Action], callers: Callers
+        self,
+        pairs: Pairs,
+        serial: Serial,
+        calls: list[Action],
+        callers: Callers,
+        promising: Sequence[tuple[Action, Action]] = (),
     ) -> Generator[Interleave, None, None]:
         """The schedules at one state, those of the promising pairs first."""
         others = OtherArguments(self.target, serial, self._is_done)
         varied = others.of_another_call(calls)
         limited, reads = self._budget is not None, callers == "shared"
-        for first, second in pairs.of(serial, calls, varied, made_in_order=limited, reads=reads):
+        ranked = pairs.of(serial, calls, varied, made_in_order=limited, reads=reads)
+        for first, second in (*promising, *(one for one in ranked if one not in promising)):
             if self._waits_in_order(serial, first, second):
                 continue
             self.counts["pairs"] += 1
@@ -307,7 +331,8 @@ class Interleavings(Search):
         openings = self._openings(part)
         with self.company(), pair(self.target, callers, home := next(self._homes)) as sessions:
             stage = Stage(sessions, home, part.configuration)
-            for state in self._states(part):
+            paced = (state for state, _ in self._states_at_other_paces(part))
+            for state in chain(self._states(part), paced):
                 serial = Serial(self.target, part.configuration, home, state)
                 calls = self._calls_worth_making(serial)
                 others = OtherArguments(self.target, serial, self._is_done)
@@ -373,11 +398,15 @@ class Interleavings(Search):
         self.left_out(len(others))
         yield from states.before(chosen, part)
         # The draw may have met only states in which no call changes anything.
-        if not others or not any(one in part for one in chosen):
-            return
-        with contextlib.closing(states.before(others, part)) as more:
-            while not self.counts["pairs"] and (state := next(more, None)):
-                yield state
+        if others and any(one in part for one in chosen):
+            with contextlib.closing(states.before(others, part)) as more:
+                while not self.counts["pairs"] and (state := next(more, None)):
+                    yield state
+
+    def _states_at_other_paces(self, part: Part) -> Iterator[tuple[State, Action]]:
+        if not part.first and part.configuration == self.configurations[0]:
+            paces = Paces(self.target, self.directory / "dry", part.configuration, self._left_out)
+            yield from paces.states(None if self.most_schedules is None else _STATES_A_PACE)
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
         """Calls that the store accepts here: the next ones of the workload first, and those that change something."""
@@ -408,8 +437,8 @@ class Interleavings(Search):
             return serial.run(action)
         except Violation as violation:
             self.counts["findings"] += 1
-            steps = map(Call, (*serial.state.before, action))
-            self._record(violation, Scenario(self.target.name, serial.configuration, tuple(steps)))
+            steps = (*self._steps_to(serial.state), Call(action))
+            self._record(violation, Scenario(self.target.name, serial.configuration, steps))
             return None
         except HangsError:
             self._note_wait(action)
@@ -535,8 +564,14 @@ class Interleavings(Search):
 
     def _found(self, violation: Violation, stage: Stage, serial: Serial, step: Interleave) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""
-        before = map(Call, serial.state.before)
-        self._record(violation, Scenario(self.target.name, stage.configuration, (*before, step)))
+        steps = (*self._steps_to(serial.state), step)
+        self._record(violation, Scenario(self.target.name, stage.configuration, steps))
+
+    def _steps_to(self, state: State) -> tuple[Step, ...]:
+        """The steps of a scenario that lead to a state."""
+        calls = tuple(map(Call, state.before))
+        step_ms = state.clock.step_ms
+        return calls if step_ms == self.target.clock_step_ms else (ClockPace(step_ms), *calls)
 
     def _record(self, violation: Violation, scenario: Scenario) -> None:
         """Record a finding by its shortest scenario, if it is the first of its kind."""

@@ -116,4 +116,4 @@ def _new_state(dry: Trial, made: tuple[Action, ...], seen: list[tuple[View, File
     view, files = dry.live_view(), dry.crash_copy()
     if (state := (view, dry.files_beside(files))) not in seen:
         seen.append(state)
-        yield State(files, view, len(made) + 1, made)
+        yield State(files, view, len(made) + 1, made, dry.clock)
