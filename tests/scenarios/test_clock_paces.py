@@ -118,6 +118,13 @@ class TimedTarget(SimpleTarget):
         return {f"{number}": row for number, *row in connection.execute("SELECT id, name, at, by FROM entry")}
 
 
+class Expires(Leases):
+    """Says of a lease when it is over, and nothing to its caller."""
+
+    def expire(self) -> None:
+        self.db.execute("UPDATE entry SET by = 'nobody' WHERE at <= ?", (self.since(),))
+
+
 class LimiterTarget(TimedTarget):
     kind = Limiter
     calls = (Action("acquire", {"name": "a"}), Action("acquire", {"name": "b"}))
@@ -131,6 +138,12 @@ class CountsThenAddsTarget(LimiterTarget):
 class LeasesTarget(TimedTarget):
     kind = Leases
     calls = (Action("add", {"name": "a"}), Action("lease", {"by": "one"}), Action("lease", {"by": "two"}))
+    beat = Action("add", {"name": "heartbeat"})
+
+
+class ExpiresTarget(TimedTarget):
+    kind = Expires
+    calls = (Action("add", {"name": "a"}), Action("lease", {"by": "one"}), Action("expire"))
     beat = Action("add", {"name": "heartbeat"})
 
 
@@ -184,6 +197,9 @@ def test_two_callers_are_tried_before_the_call_that_another_pace_changes_and_the
     assert states(LimiterTarget(), home) == [(1_000, 3, acquire), (1_000, 4, acquire)]
     assert states(LimiterTarget(), home, 1) == [(1_000, 3, acquire)]
     assert states(LeasesTarget(), home) == [(DAY_MS, 1, lease), (DAY_MS, 2, lease)]
+    expire = str(ExpiresTarget.calls[-1])
+    # What is said in words has changed; the call after it only meets that, and numbers may be times.
+    assert states(ExpiresTarget(), home) == [(DAY_MS, 1, expire), (DAY_MS, 2, expire)]
 
 
 def test_a_store_that_does_not_ask_for_the_time_has_no_state_at_another_pace(home: Path, shim: object) -> None:

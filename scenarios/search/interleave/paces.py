@@ -2,14 +2,16 @@
 
 A lease or a limit of up to a minute is over at the next call, and one of hours is never over, so that a minute between
 the calls shows neither. Method. The workload, and its calls again, are played with a second, and with a day, from
-each to the next. Where a call then has another answer, or leaves another number of rows, two callers are tried before
-it, and before the call that precedes it: a limit may be reached by then.
+each to the next. Where a call then has another answer, or leaves other rows, two callers are tried before it, and
+before the call that precedes it: a limit may be reached by then. What has a digit may be a time, and is not compared.
 """
 
-from collections.abc import Container, Iterator
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tornpage.scenarios.execution.interleave.serial import State
 from tornpage.scenarios.execution.session_in_use import HangsError
@@ -19,11 +21,14 @@ from tornpage.scenarios.model.clock import Clock
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.target import Action, Configuration, Target, completed
 
+_Words = Counter[object]
+
 _PACES_MS: Final = (1_000, 86_400_000)
 # After the workload, how many of its calls are made again.
 _MOST_MADE_AGAIN: Final = 16
 
-_Told = tuple[str, bool, int]
+# What is compared of a call: its answer's kind, words, and whether it is anything; words and keys that came and went.
+_Told = tuple[str, _Words, bool, _Words, _Words, int]
 
 
 class Paces:
@@ -59,14 +64,18 @@ class Paces:
             with Trial(self._target, self._configuration, self._home, {}) as dry:
                 dry.set_clock(clock := _of(self._target, step_ms), 0)
                 dry.open()
+                view, words = dry.live_view(), _Words()
                 for number, action in enumerate(self._calls):
                     state = None
                     if number in at:
-                        view, made = dry.live_view(), self._calls[:number]
-                        state = State(dry.crash_copy(), view, number + 1, made, clock)
+                        state = State(dry.crash_copy(), view, number + 1, self._calls[:number], clock)
                     dry.at_step(number + 1)
                     answer, _ = dry.call_by_stages(action)
-                    yield state, (answer.kind, bool(answer.value), len(dry.live_view()))
+                    said = Counter(_words([answer.value]))
+                    keys, before, view = len(view), words, dry.live_view()
+                    words = Counter(_words(view.values()))
+                    changes = words - before, before - words, len(view) - keys
+                    yield state, (answer.kind, said, bool(answer.value), *changes)
                     if answer.kind == "raised":
                         return
         except (Violation, HangsError):
@@ -78,3 +87,14 @@ def _of(target: Target, step_ms: int) -> Clock:
     """The clock of a scenario that begins with its pace, which is a step of its own."""
     usual = Clock(step_ms=target.clock_step_ms)
     return usual if step_ms == target.clock_step_ms else Clock(0, usual.at(1), step_ms)
+
+
+def _words(values: Iterable[Any]) -> Iterator[object]:
+    """The parts of these values that are no number, and no text with a digit, such as the state of a job."""
+    for value in values:
+        if isinstance(value, dict):
+            yield from _words(value.values())
+        elif isinstance(value, list | tuple):
+            yield from _words(value)
+        elif value is None or isinstance(value, bool) or (isinstance(value, str) and not re.search(r"\d", value)):
+            yield value
