@@ -2,17 +2,20 @@
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tornpage import Action, Configuration, Environment, SimpleTarget, faults
+from tornpage.faults.strace import why_unavailable
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.model.plan import Plan, Profile
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.reproduce.replay_file import read, write
 from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.process import ADAPTERS, ProcessTarget
 from tornpage.scenarios.targets.registry import find_or_import
 
 
@@ -139,7 +142,7 @@ APPENDED, NOTED = PagesTarget(Appended), PagesTarget(Noted)
 
 
 def crashed(name: str) -> Recorder:
-    profile = Profile("test", 1, None, 0, 0, crash_states=200)
+    profile = Profile("test", 1, None, 0, 0, crash_states=60)
     return campaign.run(find_or_import(f"{__name__}:{name}"), Plan(("crash",), profile, report=None))
 
 
@@ -163,3 +166,14 @@ def test_what_no_read_misses_or_nothing_promises_is_no_finding(name: str) -> Non
     recorder = crashed(name)
     assert not recorder.findings
     assert not recorder.vacuous
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+def test_a_program_of_its_own_is_asked_as_well(tmp_path: Path) -> None:
+    here, adapter = Path(__file__).with_name("blob_program.py"), ADAPTERS / "python"
+    profile = Profile("test", 1, None, 0, 0, crash_states=20)
+    for mode, wanted in (("unsynced", ["acknowledged-is-durable"]), ("synced", [])):
+        with ProcessTarget((sys.executable, str(here), str(adapter), mode), mode) as target:
+            recorder = campaign.run(target, Plan(("crash",), profile, report=None))
+        assert [one.finding.code for one in recorder.findings] == wanted
+        assert all("get(name='a') returns ''" in one.finding.message for one in recorder.findings)

@@ -6,7 +6,7 @@ reading calls are made on these files, and must return what they return on the w
 where the configuration promises that acknowledged changes are there.
 
 Not covered: names that are lost or come back (most file systems make a name durable with the file, and a call may count
-files), a pending call, programs in other languages, and an answer that varies.
+files), a pending call, and an answer that varies.
 """
 
 import os

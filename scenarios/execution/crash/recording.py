@@ -300,7 +300,7 @@ class Recording:
     def _answers(self) -> AnswersAfterACrash | None:
         """None where no file beside the database was changed, or a power cut may take more than that."""
         target, configuration = self.trial.target, self.history.configuration
-        is_judged = target.files_view is None and self._program is None and is_promised(configuration)
+        is_judged = target.files_view is None and is_promised(configuration)
         if not is_judged or not any(map(self._is_beside, self.tape.operations)):
             return None
         return AnswersAfterACrash(target, configuration, self.trial.directory, self.trial.environment.now_ms)
