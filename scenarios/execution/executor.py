@@ -22,6 +22,7 @@ from tornpage.scenarios.execution.current_reads import require_current
 from tornpage.scenarios.execution.generic_checks.file_modes import require_side_files_follow, usual_umask
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
+from tornpage.scenarios.execution.generic_checks.refused_calls import lets_write, require_no_transaction_left
 from tornpage.scenarios.execution.half_done import HalfDone
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import OwnSessionError, play_step
@@ -209,7 +210,11 @@ class Executor(Pair):
                 self.answers[step.action.name, OUT_OF_PLACE, self._circumstance()] += 1
                 self._leave_out(step, OUT_OF_PLACE)
             else:
+                is_open_to_writers = shadowed[1].kind != "done" and self._lets_write()
                 self._call_real(step, *shadowed)
+                if is_open_to_writers:
+                    # It was refused.
+                    require_no_transaction_left(step.action, self.real.target.database(self.real.directory))
 
     def _is_out_of_place(self, action: Action, wanted: Answer, _stages: tuple[View, ...], after: View) -> bool:
         """Whether a call of the workload fails in this state by a mistake, whatever led to it, and changes nothing.
@@ -232,7 +237,7 @@ class Executor(Pair):
         fired, circumstance, before = self.armed.fired, self._circumstance(), self.view
         saved = files if self.armed else None
         wanted = self._in_its_own_words(step.action, wanted, changes=after != before)
-        self._require_wanted(step, wanted)
+        self._require_wanted(step, wanted, changes=after != before)
         self.real.oracle.numbers_used = has_failed = self.has_failed
         with self.recorded(str(step.action), after, stages) as record_answer:
             met = self.armed.met()
@@ -325,6 +330,10 @@ class Executor(Pair):
             self.half_done = HalfDone(action, saved, self.shadow.crash_copy())
         if half_way or differs:
             self.put_shadow(left)
+            if not half_way and self.shadow.fresh_view() != before:
+                # It has read what only a crash brings back, of an earlier call whose sync had failed.
+                beside, known = self.real.files_beside(left), self.real.files_beside(saved)
+                self.put_shadow({name: saved[name] for name in saved.keys() - known.keys()} | beside)
         else:
             self.shadow.put(saved)
             more = ((name, len(text)) for name, text in self.real.files_beside(left).items())
@@ -379,7 +388,13 @@ class Executor(Pair):
         message = str(hang).removeprefix(f"{self.real.target.name}: ")
         return Violation("still-usable-after-the-fault", f"{message}; in a session that was just opened it returns")
 
-    def _require_wanted(self, step: Call, wanted: Answer) -> None:
+    def _lets_write(self) -> bool:
+        """Whether nothing is armed, and a store for several callers keeps no other writer out now."""
+        target = self.real.target
+        is_judged = not self.armed and target.callers != () and target.files_view is None
+        return is_judged and lets_write(target.database(self.real.directory))
+
+    def _require_wanted(self, step: Call, wanted: Answer, *, changes: bool) -> None:
         """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""
         if isinstance(wanted.error, TargetError):
             raise wanted.error
@@ -387,8 +402,18 @@ class Executor(Pair):
             raise Violation("as-specified", f"no fault is armed, and {step.action} {wanted}") from wanted.error
         if wanted.kind == "raised" and self.shadow_has_lived and not self._makes_no_sense(step.action, wanted):
             raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
+        if wanted.kind == "raised" and not changes and self._is_refusals_fault(step.action):
+            message = (
+                f"{step.action} {wanted} after a call that was refused without any fault; without that one it works"
+            )
+            raise Violation("still-usable-after-the-fault", message) from wanted.error
         if wanted.kind == "raised":
             raise TargetError(f"{step.action} fails without any fault: it {wanted}; {_REFUSE}") from wanted.error
+
+    def _is_refusals_fault(self, action: Action) -> bool:
+        """Whether a call that fails now does not in a session that has made the acknowledged calls only."""
+        has_refused = any(kind == "refused" for _, kind, _ in self.answers)
+        return has_refused and self.acknowledged.works(action, self.shadow.environment.now_ms, self.view)
 
     def _makes_no_sense(self, action: Action, wanted: Answer) -> bool:
         """Whether the call fails in this state in any case, whatever faults and restarts have led to it.
@@ -541,6 +566,7 @@ class Executor(Pair):
         if step.power:
             oracle.lost += self.recording.history.may_return(step.after)
         self.maybe_committed.clear()
+        self.acknowledged.crashed(view)
         self.begin_another_life()
         self.record_anew(files)
         self.put_shadow(files)

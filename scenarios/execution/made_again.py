@@ -10,18 +10,20 @@ and was opened again where the store was.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.answers import is_alike
+from tornpage.scenarios.model.judging.oracle import Answer
+from tornpage.scenarios.model.judging.refusals import says_no
 from tornpage.scenarios.model.judging.varying import differ_where_these_do
 from tornpage.scenarios.model.target import Action, Configuration, Target, View
 
-# None: the store was closed and opened again.
-_Calls = list[tuple[Action, int] | None]
+# None: the store was closed and opened again. A view: a crash has left that, as one of the calls before it had.
+_Calls = list[tuple[Action, int] | View | None]
 
 
 class MadeAgain:
@@ -39,6 +41,10 @@ class MadeAgain:
         """Note that the store was opened again."""
         self._calls.append(None)
 
+    def crashed(self, view: View) -> None:
+        """Note that a crash has led back to the state `view`, which one of the calls has left."""
+        self._calls.append(view)
+
     def add(self, action: Action, now_ms: int) -> None:
         """Note a call that the shadow has made, at this time in milliseconds."""
         self._calls.append((action, now_ms))
@@ -53,13 +59,36 @@ class MadeAgain:
 
     def fails_by_itself(self, action: Action, now_ms: int, view: View, error: BaseException) -> bool:
         """Whether the calls lead to this state without any fault, and `action` fails there in the same way."""
+        answer = self._answer_at(action, now_ms, view)
+        return answer is not None and type(answer.error) is type(error)
+
+    def works(self, action: Action, now_ms: int, view: View) -> bool:
+        """Whether the calls lead to this state without any fault, and `action` works there, or is refused."""
+        answer = self._answer_at(action, now_ms, view)
+        return answer is not None and (answer.error is None or says_no(answer.error))
+
+    def _answer_at(self, action: Action, now_ms: int, view: View) -> Answer | None:
+        """The answer in the state to which the calls lead; None if that is another one."""
         try:
+            self._forget_undone()
             with self._played() as played:
                 *_, trial = played
                 trial.environment.now_ms = now_ms
-                return trial.live_view() == view and type(trial.ask(action).error) is type(error)
+                return trial.ask(action) if trial.live_view() == view else None
         except Exception:  # noqa: BLE001 - the calls themselves fail: it is no state that they lead to
-            return False
+            return None
+
+    def _forget_undone(self) -> None:
+        """Forget the calls that a crash has undone; raises ValueError if none has left what the crash has."""
+        calls, self._calls = self._calls, []
+        for one in calls:
+            if isinstance(one, Mapping):
+                with self._played() as played:
+                    views = [trial.live_view() for trial in played]
+                kept = len(views) - 1 - [*reversed(views)].index(one)
+                self._calls = [*self._calls[:kept], None]
+            else:
+                self._calls.append(one)
 
     def states(self) -> list[tuple[Files, int]]:
         """The files after each call, and the time then, in milliseconds."""
@@ -83,10 +112,10 @@ class MadeAgain:
     def _steps(self, trial: Trial) -> Iterator[Trial]:
         yield trial.open()
         for one in self._calls:
-            if one is None:
-                trial.close()
-                trial.open()
-            else:
+            if isinstance(one, tuple):
                 call, trial.environment.now_ms = one
                 trial.ask(call)
+            else:
+                trial.close()
+                trial.open()
             yield trial

@@ -47,7 +47,7 @@ from tornpage.scenarios.model.scenario import (
     Syscall,
     UsualUmask,
 )
-from tornpage.scenarios.model.target import Configuration, Target, completed
+from tornpage.scenarios.model.target import Configuration, Target, TargetError, completed
 from tornpage.scenarios.model.work import Done, Part
 from tornpage.scenarios.search.recorder import DedupKeys, Key, Recorder
 from tornpage.scenarios.search.workload import Start, WorkloadSearch
@@ -202,7 +202,11 @@ class PointSearch(WorkloadSearch):
             return
         for code, steps in self._idle_checks(part.configuration):
             scenario = Scenario(self.target.name, part.configuration, steps)
-            violation, _ = play(scenario, self.target, self.directory / "idle")
+            try:
+                violation, _ = play(scenario, self.target, self.directory / "idle")
+            except TargetError:
+                # A call that fails where it has been made before.
+                continue
             if violation is not None and violation.code == code:
                 self.counts["findings"] += 1
                 self.found(violation, scenario)
@@ -216,6 +220,9 @@ class PointSearch(WorkloadSearch):
         elif configuration.journal_mode != "file" and completed(self.target).callers != ():
             between = [step for call in calls for step in (OtherWriter(), call)]
             yield "lets-others-write", (*between, OtherWriter(is_last=True))
+        # Most of these are refused where they were made before.
+        beat = Call(self.target.heartbeat())
+        yield "still-usable-after-the-fault", (*calls, beat, beat, *calls, beat)
 
     def points(self, part: Part) -> Iterator[Point]:
         """The points of a part's calls, sampled if one call has too many."""

@@ -231,7 +231,8 @@ class WorkloadSearch(Search):
         stages: tuple[View, ...] = (),
     ) -> Start:
         """Count the operations of the call in a cold session, at each depth."""
-        home = self.home
+        # What a fault of the call before has met may have left files open.
+        self.home = home = first_free(chain((self.home,), self._homes))
         counts: dict[tuple[str, str], int] = {}
         place(files, home)
         with Trial(self.target, configuration, home, before) as trial:

@@ -41,7 +41,7 @@ from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences, without_scratch
 from tornpage.scenarios.model.judging.numbers import is_counted_on
 from tornpage.scenarios.model.judging.oracle import Answer
-from tornpage.scenarios.model.judging.refusals import says_no
+from tornpage.scenarios.model.judging.refusals import is_alike, says_no
 from tornpage.scenarios.model.target import Action, Configuration, SetUpError, Target, TargetError, View, completed
 from tornpage.scenarios.targets.declaration import require_as_declared, what_is_wrong
 from tornpage.scenarios.targets.process import ProcessTarget
@@ -371,6 +371,9 @@ class _Rehearsal:
                 # Its memory has what the file refused: a finding.
                 raise _Leave
             raise self._wrong("the-beat-adds-one-key", f"the beat {self.beat} fails when it is repeated: it {answer}")
+        if answer.kind == "raised" and not is_alike(trial.call_by_stages(self.beat)[0].error, answer.error):
+            # The refusal has left the session unusable: a finding.
+            raise _Leave
         self._files_left = trial.crash_copy()
 
     def _require_own_key(self) -> None:
