@@ -34,7 +34,7 @@ from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.execution.waits_alone import note_wait, waits_at
 from tornpage.scenarios.model.as_json import in_order
-from tornpage.scenarios.model.judging.checks import Violation
+from tornpage.scenarios.model.judging.checks import Violation, describe, differences
 from tornpage.scenarios.model.judging.hidden_errors import names_a_fault
 from tornpage.scenarios.model.judging.numbers import is_counted_on
 from tornpage.scenarios.model.judging.oracle import Answer
@@ -237,7 +237,7 @@ class Executor(Pair):
         fired, circumstance, before = self.armed.fired, self._circumstance(), self.view
         saved = files if self.armed else None
         wanted = self._in_its_own_words(step.action, wanted, changes=after != before)
-        self._require_wanted(step, wanted, changes=after != before)
+        self._require_wanted(step, wanted, after)
         self.real.oracle.numbers_used = has_failed = self.has_failed
         with self.recorded(str(step.action), after, stages) as record_answer:
             met = self.armed.met()
@@ -271,7 +271,7 @@ class Executor(Pair):
         changes_nothing = answer.kind == "done" and before == after == self.real.oracle.settled
         if changes_nothing and answer.value:
             self.last_read = (step.action, answer.value)
-        self._judge_half_done(step.action, answer, is_a_read=changes_nothing and answer.value is not None)
+        self._judge_half_done(step.action, answer, is_a_read=changes_nothing)
         self._note_half_told(step.action, answer, before, after, saved)
         if saved is not None and not self._is_followed(answer, before, after):
             self._put_back(step.action, saved, before, after, stages)
@@ -394,7 +394,7 @@ class Executor(Pair):
         is_judged = not self.armed and target.callers != () and target.files_view is None
         return is_judged and lets_write(target.database(self.real.directory))
 
-    def _require_wanted(self, step: Call, wanted: Answer, *, changes: bool) -> None:
+    def _require_wanted(self, step: Call, wanted: Answer, after: View) -> None:
         """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""
         if isinstance(wanted.error, TargetError):
             raise wanted.error
@@ -402,13 +402,19 @@ class Executor(Pair):
             raise Violation("as-specified", f"no fault is armed, and {step.action} {wanted}") from wanted.error
         if wanted.kind == "raised" and self.shadow_has_lived and not self._makes_no_sense(step.action, wanted):
             raise fails_later(f"with nothing armed, {step.action} fails", wanted.error) from wanted.error
-        if wanted.kind == "raised" and not changes and self._is_refusals_fault(step.action):
+        if wanted.kind == "raised" and after == self.view and self._is_refusals_fault(step.action):
             message = (
                 f"{step.action} {wanted} after a call that was refused without any fault; without that one it works"
             )
             raise Violation("still-usable-after-the-fault", message) from wanted.error
         if wanted.kind == "raised":
-            raise TargetError(f"{step.action} fails without any fault: it {wanted}; {_REFUSE}") from wanted.error
+            changed = (
+                describe(differences(self.view, after), "the state before", "that after it")
+                if after != self.view
+                else ""
+            )
+            did = f", and has changed something: {changed}" if changed else ""
+            raise TargetError(f"{step.action} fails without any fault: it {wanted}{did}; {_REFUSE}") from wanted.error
 
     def _is_refusals_fault(self, action: Action) -> bool:
         """Whether a call that fails now does not in a session that has made the acknowledged calls only."""

@@ -380,6 +380,7 @@ import os, smtplib, sqlite3
 class Carts:
     def __init__(self, path):
         self.db = sqlite3.connect(path, isolation_level=None)
+        self.listeners = []
         self.db.execute("CREATE TABLE IF NOT EXISTS carts (id INTEGER PRIMARY KEY, owner TEXT)")
         self.db.execute("CREATE TABLE IF NOT EXISTS lines (cart INTEGER, sku TEXT, PRIMARY KEY (cart, sku))")
 
@@ -392,7 +393,12 @@ class Carts:
         self.db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?)", (cart, sku))
 
     def open(self, owner: str):
+        for listener in self.listeners:
+            listener(owner)
         return self.db.execute("INSERT INTO carts (owner) VALUES (?) RETURNING id", (owner,)).fetchone()[0]
+
+    def tell(self, listener):
+        self.listeners.append(listener)
 
     def refuse(self, cart: int):
         raise PermissionError("not today,\\n and not in one line")
@@ -415,6 +421,7 @@ def test_each_call_that_can_be_tried_is_written_and_the_others_are_said_with_the
     left_out = {
         "refuse": "it raised PermissionError: not today, and not in one line",
         "pay": "it needs an object",
+        "tell": "it needs an object",
         "send": "by its name it waits, communicates or handles connections",
     }
     for name, reason in left_out.items():

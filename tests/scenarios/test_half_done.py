@@ -76,6 +76,13 @@ class RemovesFirst(Pages):
         self.db.execute("VACUUM INTO ?", (str(copy),))
 
 
+class SaysNothing(RemovesFirst):
+    """Returns None where there is no copy."""
+
+    def saved(self) -> Any:
+        return super().saved() or None
+
+
 class WritesInPlace(Pages):
     """Has half of the list while it is written."""
 
@@ -113,6 +120,10 @@ class RemovesFirstTarget(PagesTarget):
     kind = RemovesFirst
 
 
+class SaysNothingTarget(PagesTarget):
+    kind = SaysNothing
+
+
 class WritesInPlaceTarget(PagesTarget):
     kind = WritesInPlace
 
@@ -133,6 +144,7 @@ CUT_SHORT = "file-write@1/half=ENOSPC"
             "snapshot() failed, and saved() then returned []; before the call",
         ),
         (RemovesFirstTarget, "write:db@1=FULL", "snapshot() failed, and saved() then returned []; before the call"),
+        (SaysNothingTarget, "write:db@1=FULL", "snapshot() failed, and saved() then returned nothing; before the call"),
         (WritesInPlaceTarget, CUT_SHORT, "export() failed, and exported() then returned ['be']; before the call"),
         (PagesTarget, "write:db@1=FULL", ""),
         (PagesTarget, CUT_SHORT, ""),

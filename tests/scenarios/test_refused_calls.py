@@ -162,6 +162,18 @@ def test_the_sweep_makes_calls_that_are_refused(search: Search) -> None:
     assert not search(Adds(), points=1).findings
 
 
+@pytest.mark.usefixtures("shim")
+def test_a_refused_call_that_has_changed_something_is_told_with_its_change(home: Path) -> None:
+    class Counts(Adds):
+        class kind(Adds.kind):  # type: ignore[name-defined, misc]  # noqa: N801
+            def failed(self, error: BaseException) -> None:
+                self.db.execute("UPDATE item SET value = value + 1")
+                self.db.execute("COMMIT")
+
+    with pytest.raises(TargetError, match="TakenError: a, and has changed something: a: the state before has 1, that"):
+        played(Counts, home, ADD, ADD)
+
+
 class Pairs(others_stores.ShelfTarget):
     """Takes the first three rows apart, and fails where there are fewer."""
 

@@ -41,6 +41,8 @@ _NETWORK: Final = frozenset(
     "socket ssl smtplib http urllib urllib3 ftplib telnetlib xmlrpc socketserver subprocess requests httpx aiohttp "  # noqa: SIM905
     "websockets websocket paramiko boto3 botocore pika redis kafka paho zmq grpc twilio slack_sdk".split()
 )
+# What a parameter without a type is called that takes a function: of a text that the store keeps all later calls fail.
+_FUNCTIONS: Final = frozenset("callback cb func function fn handler hook listener observer subscriber".split())  # noqa: SIM905
 # Methods by which a caller commits.
 _ENDS: Final = ("commit", "flush", "save", "sync", "persist")
 
@@ -67,6 +69,8 @@ def why_left_alone(name: str, method: Any, needed: Sequence[inspect.Parameter], 
         return "it is asynchronous"
     if inspect.isgeneratorfunction(inspect.unwrap(method)) and not inspect.isgeneratorfunction(method):
         return "it is a context manager"
+    if any(one.annotation is one.empty and _FUNCTIONS & {*one.name.lower().split("_")} for one in needed):
+        return NEEDS_AN_OBJECT
     words = {*name.lower().split("_")}
     says_of_what = len(words) > 1 and needed
     alone = words & _LEFT_ALONE_ALONE and not says_of_what
