@@ -50,13 +50,18 @@ class Timed:
 class Limiter(Timed):
     """Sound: two of a name in half a minute, counted and added by one statement."""
 
+    most = 2
+
     def acquire(self, name: str) -> bool:
         added = self.db.execute(
             "INSERT INTO entry (name, at) SELECT ?1, ?2"
-            " WHERE (SELECT count(*) FROM entry WHERE name = ?1 AND at > ?3) < 2",
-            (name, self.environment.now_ms, self.since()),
+            " WHERE (SELECT count(*) FROM entry WHERE name = ?1 AND at > ?3) < ?4",
+            (name, self.environment.now_ms, self.since(), self.most),
         )
         return added.rowcount > 0
+
+    def forget(self, name: str) -> None:
+        self.db.execute("DELETE FROM entry WHERE name = ?", (name,))
 
 
 class CountsThenAdds(Limiter):
@@ -64,10 +69,18 @@ class CountsThenAdds(Limiter):
 
     def acquire(self, name: str) -> bool:
         counted = "SELECT count(*) FROM entry WHERE name = ? AND at > ?"
-        if self.db.execute(counted, (name, self.since())).fetchone()[0] >= 2:
+        if self.db.execute(counted, (name, self.since())).fetchone()[0] >= self.most:
             return False
         self.db.execute("INSERT INTO entry (name, at) VALUES (?, ?)", (name, self.environment.now_ms))
         return True
+
+
+class FiveInHalfAMinute(Limiter):
+    most = 5
+
+
+class CountsToFive(CountsThenAdds):
+    most = 5
 
 
 class Leases(Timed):
@@ -135,6 +148,17 @@ class CountsThenAddsTarget(LimiterTarget):
     kind = CountsThenAdds
 
 
+class ForgetsTarget(LimiterTarget):
+    """The limit is reached only if one call is made more often than the workload, which takes back all it has."""
+
+    kind = FiveInHalfAMinute
+    calls = (Action("acquire", {"name": "a"}), Action("forget", {"name": "a"}))
+
+
+class ForgetsAndCountsTarget(ForgetsTarget):
+    kind = CountsToFive
+
+
 class LeasesTarget(TimedTarget):
     kind = Leases
     calls = (Action("add", {"name": "a"}), Action("lease", {"by": "one"}), Action("lease", {"by": "two"}))
@@ -156,7 +180,7 @@ def searched(name: str) -> Recorder:
     return campaign.run(target, Plan(("interleave",), Profile("test", 1, None, 0, 0, schedules=24), report=None))
 
 
-@pytest.mark.parametrize("name", ["LimiterTarget", "LeasesTarget"])
+@pytest.mark.parametrize("name", ["LimiterTarget", "LeasesTarget", "ForgetsTarget"])
 def test_a_sound_limit_or_lease_is_silent_at_each_pace(name: str) -> None:
     recorder = searched(name)
     assert recorder.findings == []
@@ -165,7 +189,11 @@ def test_a_sound_limit_or_lease_is_silent_at_each_pace(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code", "step_ms"),
-    [("CountsThenAddsTarget", "not-serializable", 1_000), ("TakesOverTwiceTarget", "handed-out-twice", DAY_MS)],
+    [
+        ("CountsThenAddsTarget", "not-serializable", 1_000),
+        ("ForgetsAndCountsTarget", "not-serializable", 1_000),
+        ("TakesOverTwiceTarget", "handed-out-twice", DAY_MS),
+    ],
 )
 def test_a_race_for_what_lasts_seconds_or_hours_is_found_and_replayed(
     name: str, code: str, step_ms: int, tmp_path: Path, shim: object
@@ -200,6 +228,20 @@ def test_two_callers_are_tried_before_the_call_that_another_pace_changes_and_the
     expire = str(ExpiresTarget.calls[-1])
     # What is said in words has changed; the call after it only meets that, and numbers may be times.
     assert states(ExpiresTarget(), home) == [(DAY_MS, 1, expire), (DAY_MS, 2, expire)]
+
+
+def last_ones(target: SimpleTarget, home: Path) -> list[tuple[int, str]]:
+    return [(len(state.before), str(call)) for state, call in Paces(target, home / "dry", WAL, set()).last_ones()]
+
+
+def test_a_call_is_made_by_two_where_it_works_for_the_last_time(home: Path, shim: object) -> None:
+    assert last_ones(ForgetsTarget(), home) == [(4, str(ForgetsTarget.calls[0]))]
+    # The first two calls are tried before the calls of the workload.
+    assert last_ones(LimiterTarget(), home) == []
+    # Without a limit of so many.
+    target = ForgetsTarget()
+    target.kind = type("Many", (FiveInHalfAMinute,), {"most": 20})
+    assert last_ones(target, home) == []
 
 
 def test_a_store_that_does_not_ask_for_the_time_has_no_state_at_another_pace(home: Path, shim: object) -> None:

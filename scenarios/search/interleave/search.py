@@ -14,8 +14,8 @@ what the first has committed, or two calls of two sessions conflict one after th
 one of them leaves open). Such a store keeps its state, or a part of it, in memory, and is correct as long as it is the
 only writer of the file. The search reports this in a note, not as a finding.
 
-Not covered: closing during a call, more than two callers, a kill in a call of many commits, and faults in
-the schedule (fuzz has those before and after it).
+Not covered: time that passes while a caller is stopped, closing during a call, more than two callers, a kill in a call
+of many commits, and faults in the schedule (fuzz has those before and after it).
 """
 
 import contextlib
@@ -407,6 +407,7 @@ class Interleavings(Search):
         if not part.first and part.configuration == self.configurations[0]:
             paces = Paces(self.target, self.directory / "dry", part.configuration, self._left_out)
             yield from paces.states(None if self.most_schedules is None else _STATES_A_PACE)
+            yield from paces.last_ones()
 
     def _calls_worth_making(self, serial: Serial) -> list[Action]:
         """Calls that the store accepts here: the next ones of the workload first, and those that change something."""
