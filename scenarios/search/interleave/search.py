@@ -3,7 +3,8 @@
 Method. The workload is played once; at each of its states two of its calls are made by two sessions on one directory:
 the first up to a switch point, the second to its end, then the rest of the first. Every switch point of the first is
 tried, which is every schedule with one preemption, and a seeded sample in which the second is stopped as well, or its
-process is killed there; and a process opens the store (`openings`). Ordered pairs in which both calls change the same
+process is killed there; and a process opens the store (`openings`). Then come states at another pace of the clock, and
+those in which a call works for the last time (`paces`). Ordered pairs in which both calls change the same
 row come first, then those in which one changes something. The result has to be one of the serial results
 (`execution.interleave.serial`).
 
