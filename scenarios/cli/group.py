@@ -26,17 +26,23 @@ _MODULES: Final = {
 _ATTRIBUTES: Final = {"ledger": "ledger_group"}
 
 
+def _is_there(name: str) -> bool:
+    return importlib.util.find_spec(_MODULES[name]) is not None
+
+
 class _LoadedLater(click.Group):
     """A group whose commands are imported by name on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names; `ctx` is click's."""
         del ctx
-        return sorted(name for name, module in _MODULES.items() if importlib.util.find_spec(module) is not None)
+        return sorted(filter(_is_there, _MODULES))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name; None for none."""
-        if cmd_name not in self.list_commands(ctx):
+        del ctx
+        # Not those of all: a module is looked for in its package, which is loaded for that, such as the ledger.
+        if cmd_name not in _MODULES or not _is_there(cmd_name):
             return None
         command: click.Command = getattr(
             importlib.import_module(_MODULES[cmd_name]), _ATTRIBUTES.get(cmd_name, cmd_name)

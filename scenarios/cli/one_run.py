@@ -29,7 +29,6 @@ from tornpage.scenarios.run.estimate import estimated
 from tornpage.scenarios.run.scratch import scratch
 from tornpage.scenarios.run.traces import with_traces
 from tornpage.scenarios.search.recorder import Recorder, nothing_accepted
-from tornpage.scenarios.targets.known_bugs import find_bug
 
 # The options without a limit under --exhaustive.
 _ENDLESS = ("points_per_call", "rival_points", "limit_points", "crash_states")
@@ -220,6 +219,8 @@ def _shown(
 
 def canary_is_caught(*, quiet: bool) -> bool:
     """Whether the sweep catches the canary, a build with an obvious bug; raises `CouldNotRun`, `click.Abort`."""
+    from tornpage.scenarios.targets.known_bugs import find_bug  # noqa: PLC0415 - it loads the reference
+
     bug = find_bug("canary")
     with could_not_run():
         plan = Plan(("sweep",), _CANARY_PROFILE, report=None, most_findings=1, rehearses=False)

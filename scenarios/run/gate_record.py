@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -11,7 +11,10 @@ from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.model.version import tornpage_version
 from tornpage.scenarios.run.record import LARGEST_FILE_BYTES, RunFileError
 from tornpage.scenarios.run.whole_file import write_whole
-from tornpage.scenarios.targets.known_bugs.build import KnownBug
+
+if TYPE_CHECKING:
+    # Every search reads or writes records, and a known bug loads the reference.
+    from tornpage.scenarios.targets.known_bugs.build import KnownBug
 
 FORMAT: Final = "tornpage-bugs"
 VERSION: Final = 1
@@ -79,7 +82,7 @@ def is_caught(bug: BugRecord) -> bool:
 
 
 def record_of_bugs(
-    catches: Iterable[tuple[KnownBug, Catch]], noise: Iterable[str], seed: int, *, complete: bool
+    catches: Iterable[tuple["KnownBug", Catch]], noise: Iterable[str], seed: int, *, complete: bool
 ) -> BugsRecord:
     """The record of the catches, in the order in which they were tried."""
     by_bug: dict[str, tuple[KnownBug, list[Catch]]] = {}

@@ -15,11 +15,11 @@ from click import Context
 from click.testing import CliRunner
 
 from tornpage import faults
-from tornpage.scenarios.cli import one_run
 from tornpage.scenarios.cli import tornpage as group
 from tornpage.scenarios.model.judging.checks import CHECKS
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.selftest import gate
+from tornpage.scenarios.targets import known_bugs
 from tornpage.scenarios.targets.registry import SHIPPED
 
 Command = Callable[..., Any]
@@ -144,7 +144,7 @@ def test_what_has_no_sqlite_beneath_it_is_searched_by_what_plain_files_can_meet(
 
 
 def test_a_check_that_can_not_see_the_canary_is_not_begun(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_run, "find_bug", lambda _: Harmless())
+    monkeypatch.setattr(known_bugs, "find_bug", lambda _: Harmless())
     ran = command("check", *TINY, *WAL)
     assert ran.code == 2
     assert "proves nothing" in ran.err or "would prove nothing" in ran.err

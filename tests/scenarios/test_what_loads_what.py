@@ -14,6 +14,8 @@ names = (name.removeprefix('tornpage.') for name in sys.modules if name != 'torn
 print(json.dumps(sorted({{name.partition('.')[0] for name in names}})))
 """
 
+GROUP = "tornpage.scenarios.cli.group"
+
 
 @pytest.mark.parametrize(
     ("package", "unwanted"),
@@ -25,6 +27,8 @@ print(json.dumps(sorted({{name.partition('.')[0] for name in names}})))
         ("tornpage.scenarios.cli", {"pytest", "_pytest", "diskcache"}),
         ("tornpage.scenarios.cli.group", {"hypothesis", "rich", "msgspec", "sqlite3", "ledger", "faults"}),
         ("tornpage.scenarios.cli.searches", {"pytest", "hypothesis", "coverage", "jinja2", "diskcache"}),
+        # The reference is the target of some searches only.
+        (f"{GROUP}; {GROUP}.tornpage.get_command(None, 'sweep')", {"ledger", "asyncio", "unittest"}),
         ("tornpage.scenarios.targets.reference.target", {"pytest", "hypothesis", "rich", "diskcache"}),
     ],
 )
