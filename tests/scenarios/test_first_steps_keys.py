@@ -185,7 +185,7 @@ def test_a_defect_that_needs_two_rows_is_found(
     assert "not called" not in wrote.out
     target = (tmp_path / f"{module}_target.py").read_text()
     assert target.index('"alpha"') < target.index('"beta"') < target.index('"heartbeat"')
-    more = ("--schedules", 120) if search == "interleave" else ()
+    more = ("--callers", "threads", "--schedules", 120) if search == "interleave" else ()
     found = command(search, *more, "--target", f"{module}_target:{name}Target", "--quiet", "--jobs", 1)
     assert found.code == bool(check), found
     assert check in found.out

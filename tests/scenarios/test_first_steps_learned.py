@@ -9,9 +9,10 @@ import pytest
 Command = Callable[..., Any]
 
 # As many schedules of two callers as the command makes by default.
-ALL = ("--schedules", 120)
+# What calls are made is learned alike for callers of each kind.
+ALL = ("--callers", "threads", "--schedules", 120)
 # As many of them as show a race.
-SOME = ("--schedules", 40)
+SOME = ("--callers", "threads", "--schedules", 40)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collected", "quick_is_small"),
@@ -169,8 +170,7 @@ def test_a_cycle_that_two_callers_make_is_found(
     target = target_of(command, tmp_path, module, whole(source, in_one=in_one))
     for name, parent in (("alpha", "beta"), ("beta", "alpha")):
         assert f'Action("move", {{"name": "{name}", "parent": "{parent}"}})' in target
-    many = SOME if code else ALL
-    found = command("interleave", "--target", f"{module}_target:FoldersTarget", "--quiet", "--jobs", 1, *many)
+    found = command("interleave", "--target", f"{module}_target:FoldersTarget", "--quiet", "--jobs", 1, *ALL)
     assert found.code == code, found
     if code:
         assert "not-serializable" in found.out

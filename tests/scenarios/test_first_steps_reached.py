@@ -9,7 +9,7 @@ import pytest
 Command = Callable[..., Any]
 
 # As many schedules of two callers as the command makes by default.
-ALL = ("--schedules", 120)
+ALL = ("--callers", "threads", "--schedules", 120)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored.*:pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collected", "quick_is_small"),
