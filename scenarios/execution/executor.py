@@ -238,6 +238,7 @@ class Executor(Pair):
         saved = files if self.armed else None
         wanted = self._in_its_own_words(step.action, wanted, changes=after != before)
         self._require_wanted(step, wanted, after)
+        self.shadow_has_refused |= wanted.kind == "refused"
         self.real.oracle.numbers_used = has_failed = self.has_failed
         with self.recorded(str(step.action), after, stages) as record_answer:
             met = self.armed.met()
@@ -269,7 +270,7 @@ class Executor(Pair):
         if wanted.value is not None:
             self._answering.add(step.action.name)
         changes_nothing = answer.kind == "done" and before == after == self.real.oracle.settled
-        if changes_nothing and answer.value:
+        if self._is_a_read(step.action, answer, changes_nothing=changes_nothing):
             self.last_read = (step.action, answer.value)
         self._judge_half_done(step.action, answer, is_a_read=changes_nothing)
         self._note_half_told(step.action, answer, before, after, saved)
@@ -278,6 +279,15 @@ class Executor(Pair):
         else:
             self.made.add(step.action, self.shadow.environment.now_ms)
         self.view = self.real.oracle.settled
+
+    def _is_a_read(self, action: Action, answer: Answer, *, changes_nothing: bool) -> bool:
+        """Whether a call only reads: it returns something, or again nothing, as all its calls in this session have.
+
+        One that has returned something may return what is new since then.
+        """
+        told = self.told_before.setdefault(str(action), [])
+        told.append(bool(answer.value))
+        return changes_nothing and (bool(answer.value) or (len(told) > 1 and not any(told)))
 
     def _leave_out(self, step: Call, why: str) -> None:
         """Do not make a call that waits in this state, or fails by a mistake; a shadow that has tried it restarts.
@@ -418,8 +428,8 @@ class Executor(Pair):
 
     def _is_refusals_fault(self, action: Action) -> bool:
         """Whether a call that fails now does not in a session that has made the acknowledged calls only."""
-        has_refused = any(kind == "refused" for _, kind, _ in self.answers)
-        return has_refused and self.acknowledged.works(action, self.shadow.environment.now_ms, self.view)
+        now_ms = self.shadow.environment.now_ms
+        return self.shadow_has_refused and self.acknowledged.works(action, now_ms, self.view)
 
     def _makes_no_sense(self, action: Action, wanted: Answer) -> bool:
         """Whether the call fails in this state in any case, whatever faults and restarts have led to it.

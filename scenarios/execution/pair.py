@@ -84,6 +84,10 @@ class Pair:
         # The calls that return something, and whether any has failed yet.
         self._answering: set[str] = set()
         self.has_failed = False
+        # Whether a call of the shadow was refused.
+        self.shadow_has_refused = False
+        # Of each call whether it returned something, for each time that the session has made it.
+        self.told_before: dict[str, list[bool]] = {}
         # Whether a call has raised whose change had happened, and files beside the rows may be as before it.
         self._is_half_told = False
         # The last failed call that has left other files beside the rows, while only reads have followed it.
@@ -178,6 +182,7 @@ class Pair:
     def open_real(self) -> Answer:
         """Open the real session; an error is an answer, too."""
         met = self.armed.met()
+        self.told_before.clear()
         with self.recorded("open", self.view) as record_answer:
             answer = record_answer(self.real.call(OPEN, self.view))
         self.keep_hidden(OPEN, answer, met)

@@ -24,6 +24,22 @@ class KeepsWhatIsGoneTarget(SettingsTarget):
     kind = KeepsWhatIsGone
 
 
+class KeepsThatThereIsNone(Settings):
+    def put(self, name: str, value: str) -> None:
+        self.db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+
+class KeepsThatThereIsNoneTarget(SettingsTarget):
+    kind = KeepsThatThereIsNone
+    calls = (Action("get", {"name": "a"}), Action("put", {"name": "a", "value": "1"}), Action("get", {"name": "a"}))
+
+
+class PollsTarget(SettingsTarget):
+    """There is nothing new where all was returned before."""
+
+    calls = Action("poll"), Action("put", {"name": "a", "value": "1"}), Action("poll"), Action("poll")
+
+
 class ClaimsTarget(SettingsTarget):
     """A call answers from memory what a new session answers only later."""
 
@@ -44,6 +60,14 @@ def test_a_cache_that_no_call_clears_is_found_by_its_scenario(search: Search, tm
     assert play(found.finding.scenario, SettingsTarget(), tmp_path)[0] is None
 
 
+def test_a_cache_of_what_is_not_there_is_found_as_well(search: Search, tmp_path: Path) -> None:
+    (found,) = search(KeepsThatThereIsNoneTarget(), "sweep", points=1).findings
+    assert found.finding.message == (
+        "get(name='a') returns nothing, as in an earlier state; a new session on the same files returns '1'"
+    )
+    assert play(found.finding.scenario, SettingsTarget(), tmp_path)[0] is None
+
+
 class CountsTarget(SettingsTarget):
     """What is new is as many as there were before, and fewer the next time."""
 
@@ -55,7 +79,7 @@ class CountsTarget(SettingsTarget):
 
 @pytest.mark.parametrize("name", ["sweep", "fuzz"])
 @pytest.mark.parametrize(
-    "target", [SettingsTarget(), ClaimsTarget(), CountsTarget()], ids=lambda one: type(one).__name__
+    "target", [SettingsTarget(), ClaimsTarget(), CountsTarget(), PollsTarget()], ids=lambda one: type(one).__name__
 )
 def test_what_is_new_what_is_in_another_order_and_what_is_claimed_is_not_outdated(
     search: Search, target: SettingsTarget, name: str

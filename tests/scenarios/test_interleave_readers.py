@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 from seeds import first_of
 
-from tornpage import Action, SimpleTarget
+from tornpage import Action, Configuration, SimpleTarget
 from tornpage.scenarios.model.plan import PROFILES, Plan
 from tornpage.scenarios.model.scenario import Callers
 from tornpage.scenarios.run.campaign import run
@@ -220,3 +220,86 @@ class ForgetsUnderTheLock(ForgetsFirst):
 )
 def test_a_cache_that_a_read_fills_during_a_write_is_stale_afterwards(kind: type[Halves], codes: set[str]) -> None:
     assert found(OfKind(kind, ("shared",)), seed=0) == codes
+
+
+class Seen:
+    """Names, each known or not; asked of the file each time."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self.db.execute("CREATE TABLE IF NOT EXISTS seen (name TEXT PRIMARY KEY)")
+        except BaseException:
+            self.db.close()
+            raise
+        self.names = self.read()
+
+    def read(self) -> set[str]:
+        return {name for (name,) in self.db.execute("SELECT name FROM seen").fetchall()}
+
+    def note(self, name: str) -> None:
+        self.db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (name,))
+
+    def knows(self, name: str) -> bool:
+        return name in self.read()
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class Filters(Seen):
+    """Asks the file only of what a filter in memory has, which another process does not fill."""
+
+    def note(self, name: str) -> None:
+        super().note(name)
+        self.names.add(name)
+
+    def knows(self, name: str) -> bool:
+        return name in self.names and super().knows(name)
+
+
+class IsNew(Seen):
+    """Says once that a name is known."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.told = set[str]()
+
+    def knows(self, name: str) -> bool:
+        new = (self.read() & {name}) - self.told
+        self.told |= new
+        return bool(new)
+
+
+class SeenTarget(SimpleTarget):
+    callers = ("threads",)
+    configurations = (Configuration("delete", "FULL"),)
+    kind: ClassVar[type[Seen]] = Seen
+    calls = tuple(Action(what, {"name": name}) for what, name in (("note", "a"), ("knows", "b"), ("note", "b")))
+    beat = Action("note", {"name": "heartbeat"})
+
+    def make(self, path: Path, *_: Any) -> Seen:
+        return self.kind(path)
+
+    def view(self, store: Seen) -> dict[str, bool]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, bool]:
+        return {name: True for (name,) in connection.execute("SELECT name FROM seen").fetchall()}
+
+
+class FiltersTarget(SeenTarget):
+    kind = Filters
+
+
+class IsNewTarget(SeenTarget):
+    kind = IsNew
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"), [(SeenTarget, set()), (FiltersTarget, {"stale-view"}), (IsNewTarget, set())]
+)
+def test_a_read_that_still_says_no_after_the_others_change_is_found(target: type[SeenTarget], wanted: set[str]) -> None:
+    recorder = run(target(), Plan(("interleave",), PROFILES["quick"], report=None))
+    assert {one.finding.code for one in recorder.findings} == wanted
+    assert all("knows(name='b'), made again after" in one.finding.message for one in recorder.findings)

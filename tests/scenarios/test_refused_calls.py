@@ -11,7 +11,7 @@ import pytest
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.judging.checks import Violation
-from tornpage.scenarios.model.scenario import Arm, Call, CrashAt, Scenario
+from tornpage.scenarios.model.scenario import Arm, Call, Clear, CrashAt, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
 from tornpage.scenarios.search.recorder import Recorder
 
@@ -148,6 +148,9 @@ def test_of_a_store_for_one_caller_the_next_call_has_to_work(home: Path) -> None
     assert violation.code == "still-usable-after-the-fault"
     assert "after a call that was refused without any fault; without that one it works" in violation.message
     assert played(AloneAndImplicit, home, ADD, ADD, Call(Action("add", {"key": "b"}))) is None
+    # The call that is refused without a fault is not refused, but fails by one.
+    violation = played(Alone, home, ADD, Arm("lock:db@1=BUSY"), ADD, Clear(), Call(Action("add", {"key": "b"})))
+    assert "after a call that was refused" in str(violation)
 
 
 @pytest.mark.usefixtures("shim")
