@@ -293,3 +293,9 @@ def test_a_call_that_may_commit_often_and_has_committed_once_is_held_to_unchange
     oracle = oracle_at("wal")
     oracle.heard(UNCHANGED, AFTER, (BEFORE, BETWEEN, AFTER))
     assert accused_of(oracle.saw_disk, BETWEEN) is None
+
+
+def test_a_key_that_looks_like_another_one_is_spelled_out() -> None:
+    words = describe(differences({"tag/cafe\u0301": 1}, {"tag/caf\u00e9": 1}), "memory", "the file")
+    assert words == "'tag/cafe\\u0301': memory has 1, the file has nothing (and 1 more)"
+    assert describe(differences({"tag/caf\u00e9": 1}, {}), "memory", "the file").startswith("tag/caf\u00e9: ")

@@ -4,6 +4,7 @@ A check's code is stable: reports, replay files and baselines refer to it. ``tor
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal
 
@@ -371,7 +372,12 @@ def describe(found: list[Difference], left: str, right: str) -> str:
         return "no difference"
     first, *others = found
     detail = _where_they_differ(first, left, right)
-    return f"{first.key}: {detail}" + (f" (and {len(others)} more)" if others else "")
+    return f"{_told_apart(first.key)}: {detail}" + (f" (and {len(others)} more)" if others else "")
+
+
+def _told_apart(key: Any) -> Any:
+    """A key; one in another normal form of Unicode, which looks the same, with its characters spelled out."""
+    return key if not isinstance(key, str) or unicodedata.is_normalized("NFC", key) else ascii(key)
 
 
 def _where_they_differ(difference: Difference, left: str, right: str) -> str:
