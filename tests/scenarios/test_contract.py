@@ -329,8 +329,29 @@ class UnsavedAndTwoKeys(Unsaved):
 
 def test_a_beat_that_adds_two_keys_is_named_also_where_the_store_itself_fails(home: Path) -> None:
     rehearsed(Unsaved, home / "one")
-    with pytest.raises(SetUpError, match="has to add one key to the view, and changed the number of keys from 0 to 2"):
+    with pytest.raises(SetUpError, match=r"in a new store the beat .* adds 2 keys: "):
         rehearsed(UnsavedAndTwoKeys, home / "two")
+
+
+class FirstPutAlsoMakesARoot(others_stores.ShelfTarget):
+    """The first change of a new store adds a root beside its own key."""
+
+    class kind(others_stores.Shelf):  # noqa: N801 - the attribute's name
+        def put(self, key: str, value: object = 1) -> None:
+            super().put("root")
+            super().put(key, value)
+
+
+class HasARoot(FirstPutAlsoMakesARoot):
+    """The same, declared."""
+
+    beat_touches = ("root",)
+
+
+def test_a_beat_that_adds_more_to_a_new_store_is_named(home: Path) -> None:
+    with pytest.raises(SetUpError, match=r"in a new store the beat .* adds 2 keys: 'root', .*let `make` make at once"):
+        rehearsed(FirstPutAlsoMakesARoot, home / "one")
+    rehearsed(HasARoot, home / "two")
 
 
 class ShowsWhatIsGone(others_stores.ShelfTarget):

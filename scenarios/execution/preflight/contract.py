@@ -173,6 +173,7 @@ class _Rehearsal:
             self._play_again(first, second, left)
         self._restart(left)
         self._require_own_key()
+        self.require_one_key_at_first()
 
     def require_empty_at_first(self) -> None:
         """Require that a store that was just created shows nothing."""
@@ -190,9 +191,13 @@ class _Rehearsal:
             except (Exception, Violation):  # noqa: BLE001 - what fails here is for the search to find
                 return
             self._files_left = trial.crash_copy()
-        if view == rows and len(own_keys(view, self.target.beat_touches)) > 1:
-            with contextlib.suppress(_Leave):
-                self._require_one_more_key({}, view)
+        own = own_keys(view, self.target.beat_touches)
+        if view == rows == self._reopened_view(self._files_left) and len(own) > 1:
+            raise self._wrong(
+                "the-beat-adds-one-key",
+                f"in a new store the beat {self.beat} adds {len(own)} keys: {', '.join(map(repr, own)):.200}; what the "
+                "first call makes beside its own, let `make` make at once, or name it in `beat_touches`",
+            )
 
     # -- playing -------------------------------------------------------------------------------------------
 
