@@ -92,3 +92,30 @@ def test_a_limit_that_a_cache_has_itself_is_lowered(command: Command, tmp_path: 
         text = text.replace(old, new)
     out, _ = written(command, tmp_path, "own", text)
     assert "lowered: store.kept._size = 1, so that" in out
+
+
+COUNTED = """
+import sqlite3
+
+class Table:
+    def __init__(self, db):
+        self.db = db
+    def __len__(self):
+        return self.db.execute("SELECT count(*) FROM others").fetchone()[0]
+
+class Pages:
+    def __init__(self, path):
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS pages (name TEXT PRIMARY KEY, text TEXT NOT NULL)")
+        self.table = Table(self.db)
+
+    def put(self, name: str, text: str):
+        self.db.execute("INSERT OR REPLACE INTO pages VALUES (?, ?)", (name, text))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_collection_that_cannot_tell_its_size_is_left_alone(command: Command, tmp_path: Path) -> None:
+    written(command, tmp_path, "counted", COUNTED)

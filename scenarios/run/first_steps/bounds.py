@@ -85,8 +85,13 @@ def _may_be_one(value: Any) -> bool:
 
 
 def sizes(store: Any) -> dict[str, int]:
-    """How many items each collection has that a store holds."""
-    return {name: len(one) for name, one in held(store) if isinstance(one, Sized) and not isinstance(one, (str, bytes))}
+    """How many items each collection has that a store holds, but for one that can't tell, such as a closed table."""
+    found = {}
+    for name, one in held(store):
+        if isinstance(one, Sized) and not isinstance(one, (str, bytes)):
+            with contextlib.suppress(Exception):
+                found[name] = len(one)
+    return found
 
 
 def _is_smaller(peaks: dict[str, int], before: dict[str, int]) -> bool:
