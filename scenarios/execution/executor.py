@@ -471,14 +471,18 @@ class Executor(Pair):
         try:
             self.real.judge_answer(action, answer, wanted.value, lambda: self._answer_again(action, files))
         except Violation:
-            if not self._is_explained(action, wanted, answer, is_later=self.has_failed and not fires and not changes):
+            if not self._is_explained(action, wanted, answer, fires=fires, changes=changes):
                 raise
 
-    def _is_explained(self, action: Action, wanted: Answer, answer: Answer, *, is_later: bool) -> bool:
-        """Whether an answer differs only in what varies, or, for a later read, in what tells of the session."""
+    def _is_explained(self, action: Action, wanted: Answer, answer: Answer, *, fires: bool, changes: bool) -> bool:
+        """Whether an answer differs only in what varies, or, for a read, in what tells of the files or the session."""
         if self.made.explains(action, self.shadow.environment.now_ms, answer.value, wanted.value):
             return True
-        return is_later and self.session_only.explains(action, answer.value, wanted.value, self.real.crash_copy())
+        if changes:
+            return False
+        is_later = self.has_failed and not fires
+        explains = self.session_only.explains if is_later else self.session_only.is_of_files
+        return explains(action, answer.value, wanted.value, self.real.crash_copy())
 
     def _answer_again(self, action: Action, files: Files) -> object:
         """The call's answer in a session that has just been opened."""

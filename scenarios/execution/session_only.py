@@ -3,7 +3,7 @@
 A session in which a call has failed counts that; the shadow's has not. So before a later read is called wrong, new
 sessions are asked, at each state of the workload: what they all answer, whatever the call's arguments, says nothing of
 the rows, and is not compared, if a new session on the store's files answers it, too. A mapping is compared field by
-field.
+field. Nor is what tells of the files (`file_sizes`).
 
 What it does tell of the rows must be the state's own: a read that a new session answers otherwise, and that has the
 answer of an earlier state, comes from a cache that nothing has cleared.
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tornpage.scenarios.execution.file_sizes import tells_of_files, written_back
 from tornpage.scenarios.execution.shadow import Shadow
 from tornpage.scenarios.execution.snapshots import Files, place
 from tornpage.scenarios.execution.trial import Trial
@@ -41,7 +42,17 @@ class SessionOnly:
             cold, them = self._answers(files, [action])[0], self._at_each_state(action)
         except Exception:  # noqa: BLE001 - whatever fails there explains nothing
             return False
-        return _differ_where_all_agree(answered, wanted, [cold, *them])
+        return _differ_where_all_agree(answered, wanted, [cold, *them]) or self.is_of_files(
+            action, answered, wanted, files
+        )
+
+    def is_of_files(self, action: Action, answered: Any, wanted: Any, files: Files) -> bool:
+        """Whether an answer to a read differs from the `wanted` one only in what tells of the files (`file_sizes`)."""
+        try:
+            back = written_back(self._target, files, self._home)
+            return tells_of_files(answered, wanted, files, lambda one: self._answers(one, [action])[0], back)
+        except Exception:  # noqa: BLE001 - whatever fails there explains nothing
+            return False
 
     def is_outdated(
         self, action: Action, answered: Any, files: Files, now_ms: int, earlier: Callable[[], list[State]]
