@@ -349,6 +349,8 @@ class Executor(Pair):
             more = ((name, len(text)) for name, text in self.real.files_beside(left).items())
             grown = (size - len(saved.get(name, b"")) for name, size in more)
             self.real.oracle.bytes_left = frozenset(size for size in grown if size > 0)
+        # The session goes on: the call that it makes again at this time draws other values, and so must the shadow's.
+        self.shadow.environment.made = self.real.environment.made.copy()
 
     def _is_followed(self, answer: Answer, before: View, after: View) -> bool:
         """Whether the store's state equals that of the shadow, which has made the call that got this answer.

@@ -19,7 +19,6 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
@@ -64,7 +63,7 @@ class Ambient:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._made: Counter[tuple[str, str, int]] = Counter()
+        environment.made.clear()
 
     def opened(self, make: Callable[[], Any]) -> Any:
         """The store that `make` returns.
@@ -85,9 +84,9 @@ class Ambient:
     def during(self, call: str, *, later_ms: int = 0) -> Iterator[None]:
         """Inside this scope, which makes `call`, the store takes its time and its random values from here."""
         now_ms = self._environment.now_ms
-        made = _CALLER.get(), call, now_ms
-        self._made[made] += 1
-        seed = f"{call} at {now_ms} for the {self._made[made]}th time"
+        made, times = (_CALLER.get(), call, now_ms), self._environment.made
+        times[made] += 1
+        seed = f"{call} at {now_ms} for the {times[made]}th time"
         generator = random.Random(seed)  # noqa: S311 - repeatable
         shims = faults.shims()
         with _stopped_at(now_ms + later_ms), _drawn_from(generator), shims.seeded(seed), shims.timed(_stopped_ms):

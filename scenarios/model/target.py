@@ -9,6 +9,7 @@ for a small store; see ``docs/your-own-store.md``.
 """
 
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -116,6 +117,8 @@ class Environment:
     def __init__(self, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> None:
         self.now_ms = EPOCH_MS
         self.connect = connect
+        # How often the session of a deterministic target has made a call (the caller, the call) at a time.
+        self.made: Counter[tuple[str, str, int]] = Counter()
         # For a target that is a program of its own: called with the process that is about to open the store, or has
         # just closed it.
         self.before_opening: list[Callable[[Any], None]] = []

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from tornpage import Action, Configuration, Environment, SimpleTarget
+from tornpage import Action, Configuration, Environment, SimpleTarget, faults
 from tornpage.scenarios.execution import sleeping
 from tornpage.scenarios.execution.call_timeout import in_time
-from tornpage.scenarios.execution.executor import Executor
+from tornpage.scenarios.execution.executor import Executor, play
 from tornpage.scenarios.execution.preflight.other_clock import times_of_day_in
 from tornpage.scenarios.model import ambient
 from tornpage.scenarios.model.plan import Plan, Profile
-from tornpage.scenarios.model.scenario import Call, Restart
+from tornpage.scenarios.model.scenario import Arm, Call, Restart, Scenario
 from tornpage.scenarios.model.target import SetUpError
 from tornpage.scenarios.run.campaign import Exit, run, verdict
 from tornpage.scenarios.search.recorder import Recorder
@@ -304,3 +304,43 @@ def test_a_number_that_no_float_can_hold_is_no_time_of_day() -> None:
 def test_the_present_day_is_seen_in_either_form_of_iso_8601(separator: str) -> None:
     now, then = (datetime.fromtimestamp(one, UTC).isoformat(separator) for one in (time.time(), 0))
     assert list(times_of_day_in({"then": then, "now": now}, "")) == ["now"]
+
+
+class Tokens:
+    """Each put draws a new token."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS token (name TEXT PRIMARY KEY, token TEXT)")
+
+    def put(self, name: str) -> None:
+        self.db.execute("INSERT OR REPLACE INTO token VALUES (?, ?)", (name, uuid.uuid4().hex))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class TokensTarget(SimpleTarget):
+    configurations = (Configuration("delete", "FULL"),)
+    calls = (Action("put", {"name": "a"}),)
+    beat = Action("put", {"name": "beat"})
+    deterministic = True
+
+    def make(self, path: Path, configuration: Configuration, environment: Environment) -> Tokens:
+        return Tokens(path)
+
+    def view(self, store: Tokens) -> Mapping[str, Any]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return dict(connection.execute("SELECT name, token FROM token"))
+
+
+def test_a_call_that_is_made_again_at_its_time_after_it_has_failed_draws_the_same_as_the_shadow(
+    home: Path, shim: faults.Shim
+) -> None:
+    target, put = TokensTarget(), Action("put", {"name": "a"})
+    steps = (Restart(), Arm("write@1=FULL"), Call(put, at=1, ends=True), Call(put, at=1), Call(put, at=1))
+    violation, counts = play(Scenario(target.name, target.configurations[0], steps), target, home)
+    assert violation is None
+    assert counts["fired"] == 1
