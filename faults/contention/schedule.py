@@ -47,6 +47,9 @@ class Deadlock(Exception):  # noqa: N818 - a finding, not an error
         self.stacks = stacks
         super().__init__(reason)
 
+    def __reduce__(self) -> tuple[type["Deadlock"], tuple[dict[str, str], str]]:
+        return type(self), (self.stacks, str(self))
+
 
 def switch(
     first: Any, second: Any, hops: list[Hop] | None = None, at_switch: Callable[[Hop], None] | None = None

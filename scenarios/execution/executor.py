@@ -23,6 +23,7 @@ from tornpage.scenarios.execution.generic_checks.file_modes import require_side_
 from tornpage.scenarios.execution.generic_checks.log_growth import require_bounded
 from tornpage.scenarios.execution.generic_checks.other_writers import require_open_to_writers
 from tornpage.scenarios.execution.generic_checks.refused_calls import lets_write, require_no_transaction_left
+from tornpage.scenarios.execution.generic_checks.written_back import WrittenBack
 from tornpage.scenarios.execution.half_done import HalfDone
 from tornpage.scenarios.execution.injection import prepared
 from tornpage.scenarios.execution.interleave.schedule import OwnSessionError, play_step
@@ -47,6 +48,7 @@ from tornpage.scenarios.model.scenario import (
     Conditional,
     CrashAt,
     Damage,
+    IdleCheck,
     Interleave,
     OtherWriter,
     Restart,
@@ -54,6 +56,7 @@ from tornpage.scenarios.model.scenario import (
     Soak,
     Step,
     UsualUmask,
+    WithTheLogWrittenBack,
 )
 from tornpage.scenarios.model.target import Action, Target, TargetError, View, is_specified
 
@@ -107,16 +110,22 @@ class Executor(Pair):
             self._change_clock(step)
         elif isinstance(step, CrashAt | Damage):
             self._stop(step)
-        elif isinstance(step, Soak):
+        elif isinstance(step, Interleave):
+            self._interleave(step)
+        elif isinstance(step, Restart):
+            self._restart(step)
+        else:
+            self._check_when_idle(step)
+
+    def _check_when_idle(self, step: IdleCheck) -> None:
+        if isinstance(step, Soak):
             self._soak()
         elif isinstance(step, OtherWriter):
             self._let_others_write(step)
         elif isinstance(step, UsualUmask):
             self._open_under_the_usual_umask()
-        elif isinstance(step, Interleave):
-            self._interleave(step)
         else:
-            self._restart(step)
+            self._call_both_ways(step)
 
     def _set_clock(self, step: Step) -> None:
         """Set the minute of a step: its own by default, or the one it names, also for what follows it."""
@@ -178,6 +187,14 @@ class Executor(Pair):
             anew.reopen()
             anew.beat()
             require_side_files_follow(anew.target.database(home))
+
+    def _call_both_ways(self, step: WithTheLogWrittenBack) -> None:
+        if not self._ensure_open():
+            return
+        real = self.real
+        home = real.directory.with_name(f"written-back-of-{real.directory.name}")
+        both = WrittenBack(real.target, real.oracle.configuration, home)
+        both.require_the_same(step.action, real.crash_copy(), real.environment.now_ms)
 
     def _change_clock(self, step: ClockJump | ClockPace) -> None:
         if isinstance(step, ClockJump):
@@ -350,7 +367,9 @@ class Executor(Pair):
             grown = (size - len(saved.get(name, b"")) for name, size in more)
             self.real.oracle.bytes_left = frozenset(size for size in grown if size > 0)
         # The session goes on: the call that it makes again at this time draws other values, and so must the shadow's.
-        self.shadow.environment.made = self.real.environment.made.copy()
+        made = self.shadow.environment.made
+        made.clear()
+        made.update(self.real.environment.made)
 
     def _is_followed(self, answer: Answer, before: View, after: View) -> bool:
         """Whether the store's state equals that of the shadow, which has made the call that got this answer.

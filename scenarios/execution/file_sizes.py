@@ -34,13 +34,18 @@ def written_back(target: Target, files: Files, home: Path) -> Files:
     place(files, home)
     holder = Holder()
     try:
-        with contextlib.closing(faults.connect_unwatched(target.database(home))) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        write_back(target.database(home))
         return holder.copy(home)
     except sqlite3.Error:
         return files
     finally:
         holder.release()
+
+
+def write_back(database: Path) -> None:
+    """Write the log of a database back, as far as its readers let us."""
+    with contextlib.closing(faults.connect_unwatched(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def differ_in_numbers(one: Any, other: Any) -> bool:

@@ -19,6 +19,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
@@ -63,7 +64,7 @@ class Ambient:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        environment.made.clear()
+        self._made = environment.made = Counter()
 
     def opened(self, make: Callable[[], Any]) -> Any:
         """The store that `make` returns.
@@ -84,9 +85,9 @@ class Ambient:
     def during(self, call: str, *, later_ms: int = 0) -> Iterator[None]:
         """Inside this scope, which makes `call`, the store takes its time and its random values from here."""
         now_ms = self._environment.now_ms
-        made, times = (_CALLER.get(), call, now_ms), self._environment.made
-        times[made] += 1
-        seed = f"{call} at {now_ms} for the {times[made]}th time"
+        made = _CALLER.get(), call, now_ms
+        self._made[made] += 1
+        seed = f"{call} at {now_ms} for the {self._made[made]}th time"
         generator = random.Random(seed)  # noqa: S311 - repeatable
         shims = faults.shims()
         with _stopped_at(now_ms + later_ms), _drawn_from(generator), shims.seeded(seed), shims.timed(_stopped_ms):

@@ -109,6 +109,17 @@ class UsualUmask(msgspec.Struct, frozen=True, tag="usual-umask"):
         return "a new store, where the umask is 022, and the small change"
 
 
+class WithTheLogWrittenBack(msgspec.Struct, frozen=True, tag="written-back"):
+    """Make the small change and a call on two copies of the files, on one with the log written back between them."""
+
+    action: Action
+
+    def __str__(self) -> str:
+        return (
+            f"the small change and {self.action} on two copies of the files, on one with the log written back between"
+        )
+
+
 class Limit(msgspec.Struct, frozen=True, tag="limit"):
     """Apply a limit to the target.
 
@@ -318,6 +329,8 @@ def _up_to(point: int) -> str:
     return f"up to switch point {point}" if point else "to its end"
 
 
+# Checks without a fault, of a store that does nothing else.
+IdleCheck = Soak | OtherWriter | UsualUmask | WithTheLogWrittenBack
 Step = (
     Call
     | Arm
@@ -331,9 +344,7 @@ Step = (
     | Rival
     | Syscall
     | Interleave
-    | Soak
-    | OtherWriter
-    | UsualUmask
+    | IdleCheck
 )
 
 

@@ -117,7 +117,7 @@ class Environment:
     def __init__(self, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> None:
         self.now_ms = EPOCH_MS
         self.connect = connect
-        # How often the session of a deterministic target has made a call (the caller, the call) at a time.
+        # How often the last session of a deterministic target has made a call (the caller, the call) at a time.
         self.made: Counter[tuple[str, str, int]] = Counter()
         # For a target that is a program of its own: called with the process that is about to open the store, or has
         # just closed it.

@@ -46,6 +46,7 @@ from tornpage.scenarios.model.scenario import (
     Step,
     Syscall,
     UsualUmask,
+    WithTheLogWrittenBack,
 )
 from tornpage.scenarios.model.target import Configuration, Target, TargetError, completed
 from tornpage.scenarios.model.work import Done, Part
@@ -217,6 +218,8 @@ class PointSearch(WorkloadSearch):
         if configuration.journal_mode == "wal":
             yield "log-stays-small", (*calls, Soak())
             yield "files-are-private", (UsualUmask(),)
+            both_ways = [(WithTheLogWrittenBack(call.action), call) for call in calls]
+            yield "checkpoints-change-nothing", tuple(step for both in both_ways for step in both)
         elif configuration.journal_mode != "file" and completed(self.target).callers != ():
             between = [step for call in calls for step in (OtherWriter(), call)]
             yield "lets-others-write", (*between, OtherWriter(is_last=True))

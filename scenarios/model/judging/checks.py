@@ -207,6 +207,16 @@ _TABLE: Final = (
         scope="wal",
     ),
     Check(
+        "checkpoints-change-nothing",
+        "what a call does to the store's files, such as a copy or a restore, does not depend on whether the log has "
+        "been written back",
+        "bindery 2337, LeanDB 60, codebase-memory-mcp 897: a copy of the database file without its log had not the "
+        "newest changes, and a log that was left beside a restored file brought the old rows back.",
+        "Copy with the backup API or VACUUM INTO, not the file; restore by the backup API into the open database, or "
+        "close every connection first and remove the log with the old file.",
+        scope="wal",
+    ),
+    Check(
         "lets-others-write",
         "between its calls a store with a rollback journal keeps no other writer of the database out",
         "SQLite, 'File Locking And Concurrency': a reader holds its SHARED lock until its statement ends, and a commit "
