@@ -19,6 +19,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
+from tornpage.faults import forks
 from tornpage.faults.contention.lines import Line, line_of, stack_of
 
 # It is stuck if it is blocked this many times in a row (a few seconds in all).
@@ -85,7 +86,10 @@ Event = Paused | Waiting | Ended | Hung
 
 
 class Turns:
-    """The caller's side: counts its points and gives the turn back (a subclass implements `hand_over`)."""
+    """The caller's side: counts its points and gives the turn back (a subclass implements `hand_over`).
+
+    A process that the call forks takes no turns: it goes on beside the other caller, as its parent waits for it.
+    """
 
     def __init__(self) -> None:
         self.points = 0
@@ -93,16 +97,20 @@ class Turns:
         self.returns: list[int] = []
         # The points since it last gave the turn back.
         self._in_a_row = 0
+        self._forks = forks.depth()
 
     def begin(self, stops: frozenset[int]) -> None:
         """Restart the count, and stop before these points."""
         self.points, self.stops, self._in_a_row, self.returns = 0, stops, 0, []
+        self._forks = forks.depth()
 
     def at_point(self, operation: str) -> None:
         """Count an operation, and stop before it if its number is among the stops.
 
         A call that tries again and again without waiting gives the turn back, too: a system would let the other run.
         """
+        if self._forks != forks.depth():
+            return
         self.points += 1
         self._in_a_row += 1
         if self._in_a_row > _MOST_IN_A_ROW:
@@ -114,6 +122,8 @@ class Turns:
 
     def at_return(self, operation: str) -> None:
         """Stop after the last point, if that is among the stops."""
+        if self._forks != forks.depth():
+            return
         self.returns.append(self.points)
         if -self.points in self.stops:
             self._in_a_row = 0
@@ -121,6 +131,8 @@ class Turns:
 
     def waits(self, for_what: str = "sleep") -> None:
         """Give the turn to the other caller, instead of waiting."""
+        if self._forks != forks.depth():
+            return
         self.hand_over(Waiting(for_what, stack_of(sys._getframe(1))))
 
     def hand_over(self, event: Event) -> None:

@@ -1,6 +1,7 @@
 """Turns: only one of two callers runs at a time, and both are switched where they were told to be."""
 
 import contextlib
+import pickle
 import sqlite3
 import sys
 import threading
@@ -220,3 +221,8 @@ def test_a_caller_that_spins_lets_the_other_one_go_on(two: Two, tmp_path: Path) 
     hops = switch(first, second)
     assert [hop.event.result for hop in hops if isinstance(hop.event, Ended)] == ["one", "other"]
     made.close()
+
+
+def test_a_deadlock_can_be_told_by_another_process() -> None:
+    told = pickle.loads(pickle.dumps(Deadlock({"A": "here"}, "A does not return")))  # noqa: S301 - our own bytes
+    assert (told.stacks, str(told)) == ({"A": "here"}, "A does not return")
