@@ -242,3 +242,33 @@ def test_a_connection_by_thread_is_asked_for_in_each_process(command: Any, tmp_p
     plan = "write:journal@1=FULL"
     swept = command("sweep", "--target", "spoken_target:WordsTarget", "--plan", plan, "--quiet", "--jobs", 1)
     assert swept.code == 0, swept
+
+
+BREAKS = """
+import sqlite3
+
+class Breaks:
+    def __init__(self, path):
+        self.path, self.db = path, sqlite3.connect(path, isolation_level=None)
+        self.db.execute("CREATE TABLE IF NOT EXISTS pages (name TEXT PRIMARY KEY, text TEXT NOT NULL)")
+
+    def put(self, name: str, text: str):
+        self.db.execute("INSERT OR REPLACE INTO pages VALUES (?, ?)", (name, text))
+
+    def shrink(self, name: str):
+        self.db.execute("DELETE FROM pages WHERE name = ?", (name,))
+        with open(self.path, "r+b") as file:
+            file.seek(4096)
+            file.write(bytes(4096))
+
+    def close(self):
+        self.db.close()
+"""
+
+
+def test_a_call_that_damages_the_file_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "breaks.py").write_text(BREAKS)
+    wrote = command("new", "target", "--from", "breaks:Breaks")
+    assert wrote.code == 2
+    assert "after shrink(name=" in wrote.err
+    assert "the store's file can't be read, without any fault: DatabaseError(" in wrote.err

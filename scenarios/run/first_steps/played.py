@@ -130,6 +130,8 @@ class Played:
         self.left_out: dict[str, str] = {}
         # The field by which what a call returns says whether it has worked.
         self.reports = ""
+        # The call that was made last, in words.
+        self._newest = ""
         names = {
             getattr(store, "__name__", "Store"): store,
             "path": directory / GIVEN,
@@ -290,6 +292,7 @@ class Played:
             self._keep(self.tables())
 
     def _call(self, action: Action) -> bool:
+        self._newest = str(action)
         with contextlib.suppress(*FAILURES), limit(A_CALL_S, "it did not return"), self._during(str(action)):
             called(operator.attrgetter(action.name)(self.store), copy.deepcopy(action.args))
             return True
@@ -338,7 +341,8 @@ class Played:
         beside, own = self._beside(), self._own_file()
         with self._not_ended_by(name), _kept_out_of_here(name, args):
             try:
-                with limit(A_CALL_S, f"{name} did not return"), self._during(str(Action(name, args))):
+                self._newest = str(Action(name, args))
+                with limit(A_CALL_S, f"{name} did not return"), self._during(self._newest):
                     returned = called(method, copy.deepcopy(args))
                     if inspect.isgenerator(returned):
                         returned = list(returned)
@@ -494,8 +498,12 @@ class Played:
         return "FULL"
 
     def tables(self) -> list[Table]:
-        """All tables with their rows."""
-        self.file, self.journal_mode, tables = read(self.directory)
+        """All tables with their rows; raises `NotLearned` if the calls have left a file that can't be read."""
+        try:
+            self.file, self.journal_mode, tables = read(self.directory)
+        except sqlite3.Error as error:
+            last = f"after {self._newest}" if self._newest else "after it was opened"
+            raise NotLearned(f"{last} the store's file can't be read, without any fault: {error!r}") from error
         return tables
 
 
