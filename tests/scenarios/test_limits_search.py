@@ -169,7 +169,7 @@ DEFECTS = [
 def test_a_defect_is_caught_by_its_check_and_every_finding_replays(
     target: type[tiny_stores.Tiny], code: str, kinds: set[str], home: Path, shim: faults.Shim
 ) -> None:
-    recorder = limited(target(), points=12, configurations=(WAL,))
+    recorder = limited(target(), points=12, configurations=(WAL,), most_findings=4)
     assert code in codes(recorder)
     for found in recorder.findings:
         again, _ = play(found.finding.scenario, target(), home)
