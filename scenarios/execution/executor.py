@@ -363,6 +363,7 @@ class Executor(Pair):
                 self.put_shadow({name: saved[name] for name in saved.keys() - known.keys()} | beside)
         else:
             self.shadow.put(saved)
+            self.real.oracle.is_apart = True
             more = ((name, len(text)) for name, text in self.real.files_beside(left).items())
             grown = (size - len(saved.get(name, b"")) for name, size in more)
             self.real.oracle.bytes_left = frozenset(size for size in grown if size > 0)
@@ -575,9 +576,10 @@ class Executor(Pair):
         if step.crash or self.recording is not None:
             # What was recorded has the numbers of the shadow.
             self.restart_shadow(cleanly=not step.crash)
+            self.real.oracle.is_apart = False
         else:
             # The shadow goes on: what a restart does not restore shows in later calls.
-            self.real.oracle.since_restart = 0
+            self.real.oracle.since_restart, self.real.oracle.is_apart = 0, True
         self.follow()
 
     def _stop(self, step: CrashAt | Damage) -> None:
@@ -611,6 +613,7 @@ class Executor(Pair):
         self.begin_another_life()
         self.record_anew(files)
         self.put_shadow(files)
+        oracle.is_apart = False
         answer = self.open_real()
         self.count(answer)
         if answer.kind == "raised" and not self.armed:

@@ -183,6 +183,7 @@ class Pair:
         """Open the real session; an error is an answer, too."""
         met = self.armed.met()
         self.told_before.clear()
+        self.real.oracle.calls = 0
         with self.recorded("open", self.view) as record_answer:
             answer = record_answer(self.real.call(OPEN, self.view))
         self.keep_hidden(OPEN, answer, met)
@@ -218,7 +219,7 @@ class Pair:
 
     def _start_shadow(self, files: Files, *, cleanly: bool) -> None:
         self.shadow_has_lived = self.shadow_has_lived or not cleanly
-        self.real.oracle.since_restart = None
+        self.real.oracle.since_restart, self.real.oracle.is_apart = None, True
         self.shadow.put(files, self.real.life)
 
     def follow(self) -> None:

@@ -1,7 +1,9 @@
 """Numbers that a failed call has used up are gaps, and no finding; nor are the ids of rows that two callers made."""
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from appending_stores import CountedFirst, Logged
@@ -15,6 +17,7 @@ from numbering_stores import (
     RetriedBlocks,
     Summed,
     Upserted,
+    rows_of,
 )  # fmt: skip
 
 from tornpage import Action, Configuration, View, faults
@@ -23,6 +26,7 @@ from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.judging.numbers import (
     is_counted_anew,
     is_moved_on,
+    is_of_another_block,
     is_renumbered,
     is_with_ids,
     larger_ids,
@@ -109,6 +113,39 @@ def test_counted_anew_is_what_has_smaller_numbers_than_before_and_larger_ones_th
 
 def test_a_block_of_numbers_that_a_restart_loses_is_a_gap(shim: faults.Shim, home: Path) -> None:
     assert played(InBlocks, home, A, Restart(), B, A, B) is None
+
+
+class Numbered(InBlocks):
+    """Shows the numbers, and not which blocks are taken."""
+
+    def view(self, store: Any) -> dict[str, Any]:
+        return self.rows(store.db)
+
+    def rows(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        return rows_of(connection)
+
+
+def test_a_session_goes_on_with_its_block_after_a_call_that_failed(shim: faults.Shim, home: Path) -> None:
+    assert played(Numbered, home, A, *FAILS, B, A) is None
+    # And a new one does not.
+    assert played(Numbered, home, A, *FAILS, B, Restart(), A, B) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "is_so"),
+    [
+        ({"t/1": "x", "t/11": "a"}, {"t/1": "x", "t/3": "a"}, True),
+        ({"t/1": "x", "t/3": "a"}, {"t/1": "x", "t/11": "a"}, True),
+        # Not the next one, another row, one that was there, and a sum.
+        ({"t/1": "x", "t/11": "a"}, {"t/1": "x", "t/9": "a"}, False),
+        ({"t/1": "x", "t/11": "a"}, {"t/1": "x", "t/3": "b"}, False),
+        ({"t/1": "x", "t/11": "a"}, {"t/1": "a"}, False),
+        ({"t/1": "x", "sum": 7}, {"t/1": "x", "sum": "6"}, False),
+        ({"t/1": 7}, {"t/1": 6}, False),
+    ],
+)
+def test_of_another_block_is_what_is_the_same_with_other_new_numbers(wanted: View, seen: View, is_so: bool) -> None:
+    assert is_of_another_block({"t/1": "x"}, wanted, seen, 2) == is_so
 
 
 def test_a_number_that_is_not_larger_is_wrong_after_a_restart_too(shim: faults.Shim, home: Path) -> None:

@@ -11,6 +11,10 @@ next call after a restart gets a smaller one than without the restart. That is c
 all that are there: a store that counts from the beginning again soon gives a number twice, and one that has lost a part
 of a sum writes any number.
 
+A store may take numbers in blocks, and keep the rest of a block in memory: a session that is opened later begins
+another one. So where the shadow's session and the store's were not opened at one time, new rows may have larger
+numbers, or smaller ones that come next after all that are there.
+
 A store that appends to a file beside its rows, and keeps the places in rows, gets larger places after a call that has
 failed and left bytes there: larger by that many bytes.
 
@@ -56,6 +60,15 @@ def is_renumbered(before: View, wanted: View, seen: View) -> bool:
         return False
     pairs = zip(sorted(added, key=_by_number), sorted(found, key=_by_number), strict=True)
     return all(_is_numbered_on((one, wanted[one]), (other, seen[other])) for one, other in pairs)
+
+
+def is_of_another_block(before: View, wanted: View, seen: View, calls: int) -> bool:
+    """Whether `seen` is `wanted` with other numbers in what the call added, as another session has in reserve.
+
+    Larger ones; or smaller ones that come next after all that are there, which the session's `calls` may have used.
+    """
+    is_later = is_renumbered(before, wanted, seen)
+    return is_later or (is_renumbered(before, seen, wanted) and is_counted_anew(before, wanted, seen, calls))
 
 
 def is_moved_on(wanted: View, seen: View, bytes_left: Collection[int]) -> bool:

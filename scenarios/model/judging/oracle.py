@@ -22,7 +22,7 @@ from typing import Any, Final
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.answers import in_words, reports_a_failure
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
-from tornpage.scenarios.model.judging.numbers import is_among, is_moved_on
+from tornpage.scenarios.model.judging.numbers import is_among, is_moved_on, is_of_another_block
 from tornpage.scenarios.model.target import Configuration, View
 
 # What to do where a store reports a failure by what it returns.
@@ -68,6 +68,9 @@ class Oracle:
     bytes_left: frozenset[int] = frozenset()
     # The calls since a restart at which the store may have read what it counts on from, and its shadow has not.
     since_restart: int | None = None
+    # The calls of the store's session, and whether the shadow's was opened at another time than that.
+    calls: int = 0
+    is_apart: bool = False
     _possible: tuple[View, ...] = ()
     _stages: tuple[View, ...] = ()
     answer: Answer = field(default_factory=lambda: Answer("done"))
@@ -80,6 +83,7 @@ class Oracle:
         `stages` are the states at the commits of a call that commits more than once.
         """
         self._before, self.answer, self._call = self.settled, answer, call
+        self.calls += 1
         if self.since_restart is not None:
             self.since_restart += 1
         self._stages = (self.settled, *stages, after) if stages and answer.kind == "raised" else ()
@@ -158,6 +162,8 @@ class Oracle:
     def _is_among(self, view: View, possible: Sequence[View]) -> bool:
         used, calls = self.numbers_used, self.since_restart
         if is_among(view, self.settled, possible, numbers_used=used, since_restart=calls):
+            return True
+        if self.is_apart and any(is_of_another_block(self.settled, one, view, self.calls) for one in possible):
             return True
         return any(is_moved_on(one, view, self.bytes_left) for one in possible)
 
