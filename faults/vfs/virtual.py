@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -34,7 +35,8 @@ class Virtual:
         self._forks = 0
         # Of the scopes that are open, the newest last: on several threads they don't end in the order they began.
         self._generators: list[random.Random] = []
-        self._clocks: list[Callable[[], int]] = []
+        # Below those, the system's: another thread may ask while the last scope ends.
+        self._clocks: list[Callable[[], int]] = [lambda: time.time_ns() // 1_000_000]
         self._uses: Counter[str] = Counter()
 
     def functions(self, place: Place) -> dict[str, Callable[..., int]]:
