@@ -53,7 +53,7 @@ class OpensMostTimes(tiny_stores.Tiny):
 @pytest.mark.parametrize("name", ["sweep", "crash"])
 def test_a_store_that_fails_by_itself_is_named_and_not_the_harness(search: Callable[..., Recorder], name: str) -> None:
     said: list[str] = []
-    for nth in range(10, 40, 6):
+    for nth in range(40, 100, 12):
         try:
             recorder = search(OpensMostTimes(nth), name, points=5, configurations=1, crash_states=5)
         except TargetError as error:
