@@ -231,7 +231,8 @@ class Executor(Pair):
                 self._call_real(step, *shadowed)
                 if is_open_to_writers:
                     # It was refused.
-                    require_no_transaction_left(step.action, self.real.target.database(self.real.directory))
+                    database = self.real.target.database(self.real.directory)
+                    require_no_transaction_left(step.action, database, self.real.session)
 
     def _is_out_of_place(self, action: Action, wanted: Answer, _stages: tuple[View, ...], after: View) -> bool:
         """Whether a call of the workload fails in this state by a mistake, whatever led to it, and changes nothing.
@@ -424,7 +425,7 @@ class Executor(Pair):
         """Whether nothing is armed, and a store for several callers keeps no other writer out now."""
         target = self.real.target
         is_judged = not self.armed and target.callers != () and target.files_view is None
-        return is_judged and lets_write(target.database(self.real.directory))
+        return is_judged and lets_write(target.database(self.real.directory), self.real.session)
 
     def _require_wanted(self, step: Call, wanted: Answer, after: View) -> None:
         """Require that a call works where no fault is armed; otherwise there is nothing to compare it with."""

@@ -83,6 +83,9 @@ class Store:
     def move(self, key: str, to: str) -> None:
         if key not in self.memory:
             raise Refused(f"no such key: {key}")
+        if MODE == "leaves-it-open" and to in self.memory:
+            self.db.execute("BEGIN IMMEDIATE")
+            raise Refused(f"there is one: {to}")
         value = self.memory[key]
         statements = [("INSERT OR REPLACE INTO t VALUES(?, ?)", (to, value)), ("DELETE FROM t WHERE key = ?", (key,))]
         if MODE == "two-transactions":

@@ -1,6 +1,7 @@
 """A call that the store refuses leaves no transaction open, and the calls after it work."""
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import others_stores
 import pytest
 
+from tornpage.faults.strace import why_unavailable
 from tornpage.scenarios.execution.executor import play
 from tornpage.scenarios.execution.preflight.contract import require_contract
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Arm, Call, Clear, CrashAt, Scenario
 from tornpage.scenarios.model.target import Action, Configuration, TargetError
 from tornpage.scenarios.search.recorder import Recorder
+from tornpage.scenarios.targets.process import ProcessTarget
 
 Search = Callable[..., Recorder]
 
@@ -230,3 +233,17 @@ class Settles(others_stores.ShelfTarget):
 def test_a_call_is_refused_by_what_the_store_has_and_not_by_what_only_a_crash_brings_back(home: Path) -> None:
     add, other, settle = map(Call, Settles.calls)
     assert played(Settles, home, add, Arm("sync:wal@1..=IOERR_FSYNC"), other, settle, other) is None
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+def test_of_a_program_the_lock_that_its_refused_call_leaves_is_enough(home: Path, shim: object) -> None:
+    speaking = str(Path(__file__).with_name("speaking_stores.py"))
+    for mode, is_found in (("leaves-it-open", True), ("right", False)):
+        with ProcessTarget((sys.executable, speaking, mode), mode) as target:
+            put, move, _ = map(Call, target.workload())
+            scenario = Scenario(target.name, target.configurations[0], (put, move, put, move))
+            violation = play(scenario, target, home / mode)[0]
+        said = "" if violation is None else violation.message
+        assert (
+            "move(key='a', to='b') was refused without any fault, and leaves a transaction open" in said
+        ) == is_found
