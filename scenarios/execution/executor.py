@@ -441,12 +441,8 @@ class Executor(Pair):
             )
             raise Violation("still-usable-after-the-fault", message) from wanted.error
         if wanted.kind == "raised":
-            changed = (
-                describe(differences(self.view, after), "the state before", "that after it")
-                if after != self.view
-                else ""
-            )
-            did = f", and has changed something: {changed}" if changed else ""
+            changes = describe(differences(self.view, after), "the state before", "that after it")
+            did = "" if after == self.view else f", and has changed something: {changes}"
             raise TargetError(f"{step.action} fails without any fault: it {wanted}{did}; {_REFUSE}") from wanted.error
 
     def _is_refusals_fault(self, action: Action) -> bool:

@@ -135,7 +135,7 @@ class Expires(Leases):
     """Says of a lease when it is over, and nothing to its caller."""
 
     def expire(self) -> None:
-        self.db.execute("UPDATE entry SET by = 'nobody' WHERE at <= ?", (self.since(),))
+        self.db.execute("UPDATE entry SET by = 'expired' WHERE at <= ?", (self.since(),))
 
 
 class LimiterTarget(TimedTarget):

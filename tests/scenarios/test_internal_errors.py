@@ -53,13 +53,14 @@ class OpensMostTimes(tiny_stores.Tiny):
 @pytest.mark.parametrize("name", ["sweep", "crash"])
 def test_a_store_that_fails_by_itself_is_named_and_not_the_harness(search: Callable[..., Recorder], name: str) -> None:
     said: list[str] = []
-    for nth in range(40, 100, 12):
+    for nth in range(10, 40, 6):
         try:
             recorder = search(OpensMostTimes(nth), name, points=5, configurations=1, crash_states=5)
         except TargetError as error:
             said.append(str(error))
         else:
             said += [one.reason for one in recorder.vacuous] + [one.finding.message for one in recorder.findings]
+            said += [note for ended in recorder.ended for note in ended.notes]
     assert "LookupError('no backend')" in "".join(said)
     assert not any("internal error" in one for one in said)
 

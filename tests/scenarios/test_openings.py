@@ -17,6 +17,7 @@ from tornpage.scenarios.model.scenario import Callers, Interleave, Scenario
 from tornpage.scenarios.run import campaign
 from tornpage.scenarios.run.estimate import estimated
 from tornpage.scenarios.run.reproduce.replay_file import ReplayFileError, read, write
+from tornpage.scenarios.search.interleave.openings import no_files
 from tornpage.scenarios.search.recorder import Recorder
 from tornpage.scenarios.targets.registry import find_or_import
 
@@ -231,6 +232,12 @@ def test_an_opening_without_a_process_or_of_an_open_store_is_refused(wrong: dict
     path = write(Finding("opens-together", "", scenario, {}, "interleave"), tmp_path, 0)
     with pytest.raises(ReplayFileError, match="open the store that has no process of its own, or has it open"):
         read(path)
+
+
+def test_callers_of_an_empty_directory_have_the_clock_of_the_target() -> None:
+    target = JobsTarget(Jobs)
+    target.clock_step_ms = 1_000
+    assert no_files(target).clock.step_ms == 1_000
 
 
 def test_the_estimate_counts_openings() -> None:

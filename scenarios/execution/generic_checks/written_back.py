@@ -23,7 +23,7 @@ from tornpage.scenarios.execution.snapshots import Files, is_own, place
 from tornpage.scenarios.execution.trial import Trial
 from tornpage.scenarios.model.judging.absent import ABSENT
 from tornpage.scenarios.model.judging.checks import Violation, describe, differences
-from tornpage.scenarios.model.target import Action, Configuration, Target, View
+from tornpage.scenarios.model.target import Action, Configuration, Target, TargetError, View
 
 _CODE: Final = "checkpoints-change-nothing"
 _MAGIC: Final = b"SQLite format 3\0"
@@ -52,8 +52,11 @@ class WrittenBack:
             starts, ends = (
                 [self._made(action, files, now_ms, is_back=is_back) for _ in range(2)] for is_back in (False, True)
             )
-        except Exception:  # noqa: BLE001 - a store that can't be opened or closed is for other checks
+        except Violation:
+            # Closing it fails: that is for other checks.
             return
+        except Exception as error:
+            raise TargetError(f"a copy of its files can't be opened and read: {error!r}") from error
         self._require_rows(action, before.view, starts, ends)
         self._require_copies(action, before, starts, ends)
 

@@ -30,7 +30,6 @@ from tornpage.scenarios.execution.interleave.sessions import (
     OnThread,
     Said,
     Session,
-    Setting,
     both_closed,
     pair,
 )
@@ -175,7 +174,7 @@ class Stage:
     def _open(self, state: State, serial: Serial, step: Interleave) -> None:
         """Open both sessions on the files of a state, if their calls don't; the second where it can be killed."""
         place(state.files, self.home)
-        setting, opened = self._setting(state), list[Session]()
+        setting, opened = state.setting(self.home, self.configuration), list[Session]()
         try:
             for session, action in zip(self.sessions, (step.first, step.second), strict=True):
                 if step.killed and isinstance(session, InProcess):
@@ -190,9 +189,6 @@ class Stage:
                 raise
             raise OpenedOnceError(f"{serial.target.name} can't be opened a second time: {error}") from error
 
-    def _setting(self, state: State) -> Setting:
-        return Setting(self.home, self.configuration, state.step, state.clock)
-
     def _switch(
         self, step: Interleave, serial: Serial, at_switch: Callable[[Hop], None] | None
     ) -> tuple[Played, dict[str, View]]:
@@ -200,7 +196,7 @@ class Stage:
         for session, action, stop in ((first, step.first, step.switch), (second, step.second, step.back)):
             stops = frozenset({stop} if stop else ())
             if action == OPEN:
-                session.start_to_open(self._setting(serial.state), stops)
+                session.start_to_open(serial.state.setting(self.home, self.configuration), stops)
             else:
                 session.start(action, stops)
         self.hops = []

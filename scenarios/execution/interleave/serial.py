@@ -56,6 +56,10 @@ class State(msgspec.Struct, frozen=True):
     before: tuple[Action, ...] = ()
     clock: Clock = Clock()
 
+    def setting(self, home: Path, configuration: Configuration) -> Setting:
+        """How a session is opened at the state."""
+        return Setting(home, configuration, self.step, self.clock)
+
 
 class Run(msgspec.Struct, frozen=True):
     """The result of one call: the answer, the file's view, and the files."""
@@ -88,10 +92,6 @@ class Serial:
         self._untouched: Files | None = None
         # By the two calls.
         self.orders: dict[tuple[str, str], list[Order]] = {}
-
-    def setting(self) -> Setting:
-        """How a session is opened at the state."""
-        return Setting(self.home, self.configuration, self.state.step, self.state.clock)
 
     def run(self, *actions: Action) -> Run:
         """The result of the last of these calls, after the others; raises `HangsError`, the second time at once."""
@@ -168,7 +168,7 @@ class Serial:
         """A session on a copy of these files; raises `TargetError` if the store can't be opened on it."""
         place(files, self.home)
         try:
-            return opened(self.target, self.setting())
+            return opened(self.target, self.state.setting(self.home, self.configuration))
         except (TargetError, Violation):
             raise
         except Exception as error:
@@ -178,7 +178,7 @@ class Serial:
     def made_by(self, caller: Session, action: Action, files: Files | None = None) -> Run:
         """The result of a call by this caller, from these files or the state's."""
         place(self.state.files if files is None else files, self.home)
-        said = made_by(caller, action, self.setting())
+        said = made_by(caller, action, self.state.setting(self.home, self.configuration))
         return Run(said, file_view(self.target, self.home), left_in(self.home))
 
     def leaves_open(self, action: Action) -> bool:

@@ -17,9 +17,10 @@ from typing import Final
 from tornpage.faults.sqlite_library import sqlite3
 from tornpage.scenarios.execution.interleave.serial import Serial, State
 from tornpage.scenarios.execution.session_in_use import OPEN
+from tornpage.scenarios.model.clock import Clock
 from tornpage.scenarios.model.judging.checks import Violation
 from tornpage.scenarios.model.scenario import Interleave
-from tornpage.scenarios.model.target import Action
+from tornpage.scenarios.model.target import Action, Target
 from tornpage.scenarios.search.interleave.few_points import FewPoints
 
 # With a budget: the switch points of two openings on an empty directory, and of a call and an opening; and the calls of
@@ -86,6 +87,6 @@ def _changes(serial: Serial, action: Action) -> bool:
     return serial.run(action).view != serial.state.view
 
 
-def no_files() -> State:
+def no_files(target: Target) -> State:
     """The state of an empty directory."""
-    return State({}, {}, 1)
+    return State({}, {}, 1, clock=Clock(step_ms=target.clock_step_ms))

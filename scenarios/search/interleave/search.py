@@ -226,7 +226,7 @@ class Interleavings(Search):
             return False
         if openings is None or part.first:
             return True
-        serial = Serial(self.target, part.configuration, stage.home, no_files())
+        serial = Serial(self.target, part.configuration, stage.home, no_files(self.target))
         return self._all_tried(stage, serial, openings.on_no_files(serial, self._first_calls(serial)))
 
     def _search_at_other_paces(self, part: Part, stage: Stage, pairs: Pairs) -> bool:
@@ -362,7 +362,7 @@ class Interleavings(Search):
                 if openings is not None:
                     number += openings.number(serial, calls, partial(self._points_of, stage, serial))
             if openings is not None and part.first == 0:
-                serial = Serial(self.target, part.configuration, home, no_files())
+                serial = Serial(self.target, part.configuration, home, no_files(self.target))
                 step = next(openings.on_no_files(serial, self._first_calls(serial)), None)
                 number += 0 if step is None else 1 + self._points_of(stage, serial, step)
         return Forecast(number, seconds / max(self.counts["tried"] - before, 1))
